@@ -1,0 +1,1 @@
+//! Test-only: builders, random clusters and a naive second reading of the NetworkPolicy rules.
