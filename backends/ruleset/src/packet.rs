@@ -1,0 +1,87 @@
+//! A packet as the filter sees it, for the simulator.
+use std::net::IpAddr;
+
+use crate::ids::LinkName;
+use crate::matching::{ConnState, Protocol};
+use crate::ruleset::Hook;
+
+/// One packet at one hook, after destination NAT and before source NAT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it is judged: forward for pods' traffic, input for a pod talking to its own node.
+    pub hook: Hook,
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address; same family.
+    pub destination: IpAddr,
+    /// What it carries.
+    pub transport: Transport,
+    /// What conntrack says.
+    pub state: ConnState,
+    /// Does it travel in the direction of the flow's first packet?
+    pub original_direction: bool,
+    /// Interface of arrival, if it matters.
+    pub input_link: Option<LinkName>,
+    /// Does the route back to the source leave by the interface of arrival?
+    pub reverse_path: bool,
+}
+
+/// The part of the transport header that rules look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP to a port, opening a connection (SYN alone) or not.
+    Tcp {
+        /// Destination port.
+        port: u16,
+        /// SYN alone of FIN, SYN, RST, ACK.
+        opening: bool,
+    },
+    /// UDP to a port.
+    Udp(u16),
+    /// SCTP to a port.
+    Sctp(u16),
+    /// ICMP of a type.
+    Icmp(u8),
+    /// ICMPv6 of a type.
+    Icmpv6(u8),
+    /// Any other protocol; without ports.
+    Other(Protocol),
+}
+
+impl Transport {
+    /// The protocol number.
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::Tcp { .. } => Protocol::TCP,
+            Self::Udp(_) => Protocol::UDP,
+            Self::Sctp(_) => Protocol::SCTP,
+            Self::Icmp(_) => Protocol::ICMP,
+            Self::Icmpv6(_) => Protocol::ICMPV6,
+            Self::Other(protocol) => protocol,
+        }
+    }
+
+    /// The destination port, for protocols that have one.
+    pub const fn port(self) -> Option<u16> {
+        match self {
+            Self::Tcp { port, .. } | Self::Udp(port) | Self::Sctp(port) => Some(port),
+            Self::Icmp(_) | Self::Icmpv6(_) | Self::Other(_) => None,
+        }
+    }
+}
+
+impl Packet {
+    /// The first packet of a flow through the forward hook, its source genuine.
+    pub const fn opening(source: IpAddr, destination: IpAddr, transport: Transport) -> Self {
+        Self {
+            hook: Hook::Forward,
+            source,
+            destination,
+            transport,
+            state: ConnState::New,
+            original_direction: true,
+            input_link: None,
+            reverse_path: true,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Sets and verdict maps. Owns what an element is and what growing a set means for who may talk.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::ids::{ChainName, LinkName, SetName};
+use crate::matching::{Family, PortRange, Protocol};
+use crate::verdict::Verdict;
+
+/// What the keys of a set look like. Each shape is one data structure in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shape {
+    /// Hash set of addresses: pods.
+    Addresses(Family),
+    /// Interval set of addresses: CIDR blocks, never pods (a change costs the whole set: `nftables.md` 3b).
+    Ranges(Family),
+    /// Hash set of source . destination.
+    Pairs(Family),
+    /// Hash set of address . protocol . port: named ports of pods.
+    Endpoints(Family),
+    /// Interval set of protocol . port range.
+    Services,
+    /// Hash set of interface names.
+    Links,
+    /// Hash map from an address to a verdict.
+    Verdicts(Family),
+    /// Filled by the kernel itself: source address with its rate. Elements are never ours to write or compare.
+    Meter(Family),
+}
+
+/// What it means for traffic when a set grows. The stager orders commits by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Growth {
+    /// More elements let more through (peers of accept rules).
+    Opens,
+    /// More elements let less through (pending ranges, guarded interfaces).
+    Closes,
+    /// Elements do not decide verdicts of new connections (meters, recheck).
+    Neutral,
+}
+
+impl Growth {
+    /// A set's name says it, because no kernel would keep it for us: `c_` closes, `n_` is neutral, all others open.
+    pub fn of(name: &SetName) -> Self {
+        match name.as_str().get(..2) {
+            Some("c_") => Self::Closes,
+            Some("n_") => Self::Neutral,
+            _ => Self::Opens,
+        }
+    }
+}
+
+/// All that is fixed about a set when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetSpec {
+    /// Shape of the keys.
+    pub shape: Shape,
+    /// Hard limit of elements; declaring one selects the kernel's faster fixed hash.
+    pub size: Option<u32>,
+}
+
+/// One key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// For [`Shape::Addresses`] and [`Shape::Verdicts`].
+    Address(IpAddr),
+    /// For [`Shape::Ranges`]: both ends inclusive, same family; a set's ranges never touch or overlap.
+    Range(IpAddr, IpAddr),
+    /// For [`Shape::Pairs`]: source, destination.
+    Pair(IpAddr, IpAddr),
+    /// For [`Shape::Endpoints`].
+    Endpoint(IpAddr, Protocol, u16),
+    /// For [`Shape::Services`]: ranges of one protocol never touch or overlap.
+    Service(Protocol, PortRange),
+    /// For [`Shape::Links`].
+    Link(LinkName),
+}
+
+impl Key {
+    /// The pod address a key speaks of, where it speaks of one.
+    pub const fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) | Self::Pair(address, _) | Self::Endpoint(address, ..) => Some(*address),
+            Self::Range(..) | Self::Service(..) | Self::Link(_) => None,
+        }
+    }
+}
+
+/// What a set holds for a key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    /// It is a member.
+    Member,
+    /// For [`Shape::Verdicts`].
+    Verdict(Verdict),
+}
+
+/// A set with its elements. Plain sets keep no values: half the memory at 100k elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// What is fixed.
+    pub spec: SetSpec,
+    elements: Elements,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Elements {
+    Members(BTreeSet<Key>),
+    Verdicts(BTreeMap<Key, Verdict>),
+}
+
+impl Set {
+    /// An empty set.
+    pub const fn new(spec: SetSpec) -> Self {
+        let elements = match spec.shape {
+            Shape::Verdicts(_) => Elements::Verdicts(BTreeMap::new()),
+            _ => Elements::Members(BTreeSet::new()),
+        };
+        Self { spec, elements }
+    }
+
+    /// What the set holds for the very key (no interval arithmetic; that is [`Self::find`]).
+    pub fn get(&self, key: &Key) -> Option<Value> {
+        match &self.elements {
+            Elements::Members(members) => members.contains(key).then_some(Value::Member),
+            Elements::Verdicts(verdicts) => verdicts.get(key).cloned().map(Value::Verdict),
+        }
+    }
+
+    /// The verdict a map holds for the key.
+    pub fn verdict(&self, key: &Key) -> Option<&Verdict> {
+        match &self.elements {
+            Elements::Members(_) => None,
+            Elements::Verdicts(verdicts) => verdicts.get(key),
+        }
+    }
+
+    /// The interval that holds the address.
+    pub fn covers_address(&self, address: IpAddr) -> bool {
+        let Elements::Members(members) = &self.elements else { return false };
+        let ceiling = match address {
+            IpAddr::V4(_) => Key::Range(address, IpAddr::V4(std::net::Ipv4Addr::BROADCAST)),
+            IpAddr::V6(_) => Key::Range(address, IpAddr::V6(std::net::Ipv6Addr::from(u128::MAX))),
+        };
+        matches!(members.range(..=ceiling).next_back(), Some(Key::Range(first, last))
+            if Family::of(first) == Family::of(&address) && *first <= address && address <= *last)
+    }
+
+    /// Does some port range of the protocol hold the port?
+    pub fn covers_service(&self, protocol: Protocol, port: u16) -> bool {
+        let Elements::Members(members) = &self.elements else { return false };
+        members.iter().any(|key| matches!(key, Key::Service(p, range) if *p == protocol && range.contains(port)))
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match &self.elements {
+            Elements::Members(members) => members.len(),
+            Elements::Verdicts(verdicts) => verdicts.len(),
+        }
+    }
+
+    /// True when it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every key with its value, in order.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = (&Key, Value)> + '_> {
+        match &self.elements {
+            Elements::Members(members) => Box::new(members.iter().map(|key| (key, Value::Member))),
+            Elements::Verdicts(verdicts) => {
+                Box::new(verdicts.iter().map(|(key, verdict)| (key, Value::Verdict(verdict.clone()))))
+            }
+        }
+    }
+
+    /// Puts a value; answers what was there. A value of the wrong kind for the shape is refused as `Err`.
+    pub fn insert(&mut self, key: Key, value: Value) -> Result<Option<Value>, WrongKind> {
+        match (&mut self.elements, value) {
+            (Elements::Members(members), Value::Member) => {
+                Ok((!members.insert(key)).then_some(Value::Member))
+            }
+            (Elements::Verdicts(verdicts), Value::Verdict(verdict)) => {
+                Ok(verdicts.insert(key, verdict).map(Value::Verdict))
+            }
+            _ => Err(WrongKind),
+        }
+    }
+
+    /// Takes a key out; answers what was there.
+    pub fn remove(&mut self, key: &Key) -> Option<Value> {
+        match &mut self.elements {
+            Elements::Members(members) => members.remove(key).then_some(Value::Member),
+            Elements::Verdicts(verdicts) => verdicts.remove(key).map(Value::Verdict),
+        }
+    }
+
+    /// Chains that elements lead into.
+    pub fn targets(&self) -> impl Iterator<Item = &ChainName> {
+        let verdicts = match &self.elements {
+            Elements::Members(_) => None,
+            Elements::Verdicts(verdicts) => Some(verdicts.values().filter_map(Verdict::target)),
+        };
+        verdicts.into_iter().flatten()
+    }
+}
+
+/// A verdict put into a plain set, or a plain key into a verdict map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the value does not fit the shape of the set")]
+pub struct WrongKind;
+
+/// A set and the name it goes by.
+pub type Named = (SetName, Set);
