@@ -1,0 +1,56 @@
+//! The words of the command line, one subcommand a file.
+//!
+//! Owns parsing, how an error is told (one line, and what to do next) and which exit code it becomes.
+mod error;
+pub mod output;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use error::{CliError, Exit};
+pub use output::{ColorFlag, OutputFormat};
+
+/// What every subcommand returns when it did what was asked.
+pub type CliResult = Result<Exit, CliError>;
+
+/// Who may talk to whom on this node, decided by Kubernetes NetworkPolicies and enforced by the kernel.
+#[derive(Debug, Parser)]
+#[command(
+    name = "podwall",
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    arg_required_else_help = true,
+    after_long_help = error::EXIT_CODES
+)]
+pub struct Cli {
+    #[command(flatten)]
+    color: ColorFlag,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+}
+
+/// Runs the program; the value is its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.color.apply();
+    match cli.command.run() {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::complain(&error);
+            error.exit().into()
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> CliResult {
+        match self {
+        }
+    }
+}
