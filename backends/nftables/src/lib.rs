@@ -1,0 +1,1 @@
+//! The native backend: rulesets as nf_tables messages, and back.
