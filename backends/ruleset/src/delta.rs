@@ -155,6 +155,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Begins with a ruleset that stands already.
+    pub fn of(ruleset: Ruleset) -> Self {
+        Self { now: ruleset, ..Self::default() }
+    }
+
     /// The ruleset as it stands.
     pub const fn ruleset(&self) -> &Ruleset {
         &self.now

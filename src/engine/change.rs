@@ -1,0 +1,50 @@
+//! The events the engine understands. Each is whole: it carries the object as it is now, so events may be repeated,
+//! and only their order for one object matters.
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use podwall_ruleset::ChainName;
+
+use crate::model::{Labels, Links, Node, NodeName, Pod, PodUid, Policy, PolicyId, Text};
+
+/// One change of what the engine knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A pod is as given.
+    Pod(Pod),
+    /// The pod of this UID is gone. A late delete of an old pod cannot harm a new one of its name (W5).
+    PodGone(PodUid),
+    /// A namespace has these labels.
+    Namespace(Text, Labels),
+    /// A namespace object is gone.
+    NamespaceGone(Text),
+    /// A node is as given.
+    Node(Node),
+    /// A node is gone.
+    NodeGone(NodeName),
+    /// A policy is as given.
+    Policy(Policy),
+    /// A policy is gone.
+    PolicyGone(PolicyId),
+    /// The host's interfaces and routes, whole.
+    Links(Links),
+    /// The interface behind a gone pod's address is gone too: the address need not be kept shut any longer (W8).
+    AddressFree(IpAddr),
+    /// Our view of the cluster is current, or not any more.
+    Watch(Freshness),
+    /// The grace period after the first adoption is over: mid-stream TCP without a flow is dropped from now on (L1).
+    GraceOver,
+    /// The kernel refused these chains; whoever would enter one is shut instead (policy-semantics L5).
+    /// The set replaces the one before.
+    Refused(BTreeSet<ChainName>),
+}
+
+/// How current the caches are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freshness {
+    /// Complete, and watching.
+    #[default]
+    Current,
+    /// A watch is down: pods may have come that we know nothing of.
+    Stale,
+}

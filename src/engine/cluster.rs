@@ -1,0 +1,224 @@
+//! Everything known of the cluster and of the node we stand on. A plain store: it holds, indexes and answers; what
+//! follows from it is the business of `resolve` and `compile`.
+//!
+//! Owns the rule that an address has one owner (policy-semantics W5): claimants are kept by UID, so a late delete of
+//! an old pod cannot take the address from the new one, whichever event comes first.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use podwall_ruleset::{ChainName, LinkName};
+
+use crate::change::{Change, Freshness};
+use crate::model::{Labels, Life, Links, Node, NodeName, Pod, PodUid, Policy, PolicyId, Sharing, Text, Tier};
+
+/// The store.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
+    pods: BTreeMap<PodUid, Arc<Pod>>,
+    by_namespace: BTreeMap<Text, BTreeSet<PodUid>>,
+    claims: BTreeMap<IpAddr, BTreeSet<PodUid>>,
+    waiting: BTreeSet<PodUid>,
+    namespaces: BTreeMap<Text, Labels>,
+    nodes: BTreeMap<NodeName, Node>,
+    policies: BTreeMap<PolicyId, Arc<Policy>>,
+    links: Links,
+    link_addresses: BTreeMap<LinkName, BTreeSet<IpAddr>>,
+    held: BTreeSet<IpAddr>,
+    freshness: Freshness,
+    grace_over: bool,
+    refused: BTreeSet<ChainName>,
+}
+
+impl Cluster {
+    /// Takes in a change, and nothing more.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Pod(pod) => self.put_pod(pod),
+            Change::PodGone(uid) => drop(self.drop_pod(&uid)),
+            Change::Namespace(name, labels) => drop(self.namespaces.insert(name, labels)),
+            Change::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
+            Change::Node(node) => drop(self.nodes.insert(node.name.clone(), node)),
+            Change::NodeGone(name) => drop(self.nodes.remove(&name)),
+            Change::Policy(policy) => drop(self.policies.insert(policy.id.clone(), Arc::new(policy))),
+            Change::PolicyGone(id) => drop(self.policies.remove(&id)),
+            Change::Links(links) => self.put_links(links),
+            Change::AddressFree(address) => self.free(address),
+            Change::Watch(freshness) => self.freshness = freshness,
+            Change::GraceOver => self.grace_over = true,
+            Change::Refused(chains) => self.refused = chains,
+        }
+    }
+
+    fn put_pod(&mut self, pod: Pod) {
+        // Terminal is final: an event from the past cannot bring a finished pod back (W3).
+        let finished = self.pods.get(&pod.uid).is_some_and(|known| known.life == Life::Finished);
+        if finished && pod.life != Life::Finished {
+            return;
+        }
+        self.drop_pod(&pod.uid);
+        if pod.counts() {
+            for address in &pod.addresses {
+                self.claims.entry(*address).or_default().insert(pod.uid.clone());
+            }
+        }
+        if pod.awaits_address() && pod.node.is_some() {
+            self.waiting.insert(pod.uid.clone());
+        }
+        self.by_namespace.entry(pod.namespace.clone()).or_default().insert(pod.uid.clone());
+        self.pods.insert(pod.uid.clone(), Arc::new(pod));
+    }
+
+    fn drop_pod(&mut self, uid: &PodUid) -> Option<Arc<Pod>> {
+        let pod = self.pods.remove(uid)?;
+        self.waiting.remove(uid);
+        remove_from(&mut self.by_namespace, &pod.namespace, uid);
+        for address in &pod.addresses {
+            remove_from(&mut self.claims, address, uid);
+        }
+        Some(pod)
+    }
+
+    fn put_links(&mut self, links: Links) {
+        self.link_addresses.clear();
+        for (address, attachment) in &links.attachments {
+            self.link_addresses.entry(attachment.link.clone()).or_default().insert(*address);
+        }
+        self.links = links;
+    }
+
+    /// Every pod, in order of UID.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.values()
+    }
+
+    /// The pod of a UID.
+    pub fn pod(&self, uid: &PodUid) -> Option<&Arc<Pod>> {
+        self.pods.get(uid)
+    }
+
+    /// Pods of a namespace.
+    pub fn pods_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Pod>> {
+        self.by_namespace.get(namespace).into_iter().flatten().filter_map(|uid| self.pods.get(uid))
+    }
+
+    /// Namespaces that hold pods, known or not as objects.
+    pub fn inhabited(&self) -> impl Iterator<Item = &Text> {
+        self.by_namespace.keys()
+    }
+
+    /// Pods bound to a node that have no address yet.
+    pub fn waiting(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.waiting.iter().filter_map(|uid| self.pods.get(uid))
+    }
+
+    /// The one pod an address belongs to: of several claimants one that is not terminating, then the newest (W5).
+    pub fn owner(&self, address: IpAddr) -> Option<&Arc<Pod>> {
+        let claimants = self.claims.get(&address)?.iter().filter_map(|uid| self.pods.get(uid));
+        claimants.max_by(|a, b| {
+            let rank = |pod: &Arc<Pod>| pod.life == Life::Live;
+            rank(a).cmp(&rank(b)).then_with(|| a.started.cmp(&b.started)).then_with(|| a.uid.cmp(&b.uid))
+        })
+    }
+
+    /// Every address somebody owns.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Arc<Pod>)> {
+        self.claims.keys().filter_map(|address| Some((*address, self.owner(*address)?)))
+    }
+
+    /// Labels of a namespace; `None` while the object is not known (P3).
+    pub fn namespace(&self, name: &str) -> Option<&Labels> {
+        self.namespaces.get(name)
+    }
+
+    /// Names of all known namespaces.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Text> {
+        self.namespaces.keys()
+    }
+
+    /// A node.
+    pub fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// Every known node.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// A policy.
+    pub fn policy(&self, id: &PolicyId) -> Option<&Arc<Policy>> {
+        self.policies.get(id)
+    }
+
+    /// Every policy, in order of tier, namespace, name.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.values()
+    }
+
+    /// Policies of a tier that could have subjects in the namespace.
+    pub fn policies_for(&self, tier: Tier, namespace: &Text) -> impl Iterator<Item = &Arc<Policy>> {
+        let home = match tier {
+            Tier::Namespace => namespace.clone(),
+            Tier::Admin | Tier::Baseline => Text::from(""),
+        };
+        let first = PolicyId { tier, namespace: home.clone(), name: Text::from("") };
+        let of_home = move |(id, _): &(&PolicyId, &Arc<Policy>)| id.tier == tier && id.namespace == home;
+        self.policies.range(first..).take_while(of_home).map(|(_, policy)| policy)
+    }
+
+    /// The host's interfaces.
+    pub const fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Addresses on an interface.
+    pub fn on_link(&self, link: &LinkName) -> impl Iterator<Item = &IpAddr> {
+        self.link_addresses.get(link).into_iter().flatten()
+    }
+
+    /// Interfaces with exactly one pod behind them.
+    pub fn exclusive_links(&self) -> BTreeSet<LinkName> {
+        let exclusive = self.links.attachments.values().filter(|a| a.sharing == Sharing::Exclusive);
+        exclusive.map(|attachment| attachment.link.clone()).collect()
+    }
+
+    /// Keeps a local address shut until its interface is gone or another pod owns it (W8).
+    pub fn hold(&mut self, address: IpAddr) {
+        self.held.insert(address);
+    }
+
+    /// The address need not be kept shut.
+    pub fn free(&mut self, address: IpAddr) {
+        self.held.remove(&address);
+    }
+
+    /// Addresses kept shut.
+    pub const fn held(&self) -> &BTreeSet<IpAddr> {
+        &self.held
+    }
+
+    /// How current our view is.
+    pub const fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    /// Is mid-stream TCP without a flow dropped?
+    pub const fn grace_over(&self) -> bool {
+        self.grace_over
+    }
+
+    /// Chains the kernel refused.
+    pub const fn refused(&self) -> &BTreeSet<ChainName> {
+        &self.refused
+    }
+}
+
+fn remove_from<K: Ord + Clone, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(values) = index.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            index.remove(key);
+        }
+    }
+}

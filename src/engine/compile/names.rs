@@ -1,0 +1,119 @@
+//! Every fixed name of the layout, in one place. Their first letters carry meaning: see `Growth::of`.
+use podwall_ruleset::{ChainName, Digest, Family, RuleId, SetName};
+
+use crate::model::Direction;
+
+/// NFLOG and nft(8) both show it; leads from a drop record back to us.
+pub const LOG_PREFIX: &str = "podwall";
+
+/// A fixed chain name. They are literals of this file; the test below proves each of them legal.
+fn fixed_chain(name: &str) -> ChainName {
+    ChainName::new(name).unwrap_or_else(|_| ChainName::of_content("bad", Digest::of([name])))
+}
+
+fn fixed_set(name: &str) -> SetName {
+    SetName::new(name).unwrap_or_else(|_| SetName::of_content("bad", Digest::of([name])))
+}
+
+macro_rules! chains {
+    ($($(#[$doc:meta])* $function:ident = $name:literal;)*) => {
+        $($(#[$doc])*
+        pub fn $function() -> ChainName {
+            fixed_chain($name)
+        })*
+
+        #[cfg(test)]
+        const CHAINS: &[&str] = &[$($name),*];
+    };
+}
+
+chains! {
+    /// Base chain of everything that passes through the node.
+    forward = "forward";
+    /// Base chain of everything that ends on the node.
+    input = "input";
+    /// Judges established flows again while some are being cut; else empty.
+    recheck = "recheck";
+    /// Both directions, for `recheck`.
+    judge = "judge";
+    /// Refuses forged sources.
+    guard = "guard";
+    /// By source address to the policies of the sender.
+    egress = "egress";
+    /// By destination address to the policies of the receiver.
+    ingress = "ingress";
+    /// Packets that fit no flow, for isolated pods.
+    strays = "strays";
+    /// Drop: an address of this node no verdict is known for.
+    pending = "pending";
+    /// Drop: a source the interface does not own.
+    forged = "forged";
+    /// Drop: whoever's own chain the kernel refused.
+    refused = "refused";
+}
+
+/// Addresses of one family kept on one page.
+macro_rules! family_sets {
+    ($($(#[$doc:meta])* $function:ident = $v4:literal, $v6:literal;)*) => {
+        $($(#[$doc])*
+        pub fn $function(family: Family) -> SetName {
+            match family {
+                Family::V4 => fixed_set($v4),
+                Family::V6 => fixed_set($v6),
+            }
+        })*
+
+        #[cfg(test)]
+        const SETS: &[&str] = &[$($v4, $v6),*];
+    };
+}
+
+family_sets! {
+    /// Local pod . itself.
+    hairpin = "self4", "self6";
+    /// Ranges in which an address without a verdict is dropped.
+    local = "c_local4", "c_local6";
+    /// Pods whose established flows are judged again just now.
+    recheck_set = "n_recheck4", "n_recheck6";
+    /// Log rate of each source.
+    meter = "n_meter4", "n_meter6";
+}
+
+/// Interfaces pods sit on.
+pub fn pod_links() -> SetName {
+    fixed_set("c_podlinks")
+}
+
+/// Interfaces of isolated pods.
+pub fn guarded_links() -> SetName {
+    fixed_set("c_links")
+}
+
+/// The verdict map of a direction, family and size.
+pub fn verdicts(direction: Direction, family: Family, size: u32) -> SetName {
+    let prefix = match direction {
+        Direction::Ingress => "in",
+        Direction::Egress => "eg",
+    };
+    fixed_set(&format!("{prefix}{}_{size}", family.digit()))
+}
+
+/// The id of a rule that belongs to podwall itself: chain and what it is for.
+pub fn own_rule(chain: &ChainName, purpose: &str) -> RuleId {
+    RuleId(Digest::of(["podwall", chain.as_str(), purpose]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fixed_name_is_legal() {
+        for name in CHAINS {
+            assert!(ChainName::new(name).is_ok(), "{name}");
+        }
+        for name in SETS.iter().chain(&["c_podlinks", "c_links", "in4_1024", "eg6_65536"]) {
+            assert!(SetName::new(name).is_ok(), "{name}");
+        }
+    }
+}

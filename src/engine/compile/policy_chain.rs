@@ -1,0 +1,344 @@
+//! One chain for all pods governed by the same policies in one direction and family.
+//!
+//! A policy-set chain returns what it allows and drops what it denies, in both directions: a packet both ends allow
+//! falls off the end of the base chain, and two chains in series are their intersection, which the stager needs.
+//! Tiers follow each other inside the chain (policy-semantics section 12): admin rules in order, then either the
+//! union of NetworkPolicy accepts and the deny tail, or the baseline rules in order.
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use podwall_ruleset::{
+    Chain, ChainName, Count, Digest, Effect, Family, Key, Log, Lookup, Match, Meter, Outcome, PortRange,
+    Protocol, Rule, RuleId, Set, SetName, SetSpec, Shape, Side, Value, Verdict,
+};
+
+use crate::compile::intervals::Intervals;
+use crate::compile::names;
+use crate::model::{Action, Direction, IpBlock, Peer, Peers, Policy, PolicyRule, PortSpec, Ports};
+use crate::plan::Options;
+use crate::resolve::group::{Group, Holder};
+use crate::resolve::{Governing, SubjectPorts};
+
+/// Changes whenever the same policies compile to other rules than before, so that names keep following content.
+const LAYOUT: &str = "1";
+
+/// Protocol and port entries of one rule up to which each is a rule of its own (76 ns each, `nftables.md` 2.2);
+/// more share one set lookup.
+const FEW_PORTS: usize = 4;
+
+/// What decides the content of a chain.
+#[derive(Debug, Clone)]
+pub struct ChainRequest<'a> {
+    /// Ingress chains match sources, egress chains destinations.
+    pub direction: Direction,
+    /// Addresses of one family only.
+    pub family: Family,
+    /// The policies; not empty.
+    pub governing: &'a Governing,
+    /// The subject's own named ports.
+    pub subject_ports: &'a SubjectPorts,
+}
+
+/// A chain with everything it looks at.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// Its name.
+    pub name: ChainName,
+    /// The chain, and the one its Pass rules lead to, if it has any.
+    pub chains: BTreeMap<ChainName, Chain>,
+    /// Groups it points to: their sets change with the cluster.
+    pub groups: BTreeSet<Group>,
+    /// Sets it points to that never change.
+    pub constants: BTreeMap<SetName, Set>,
+}
+
+impl ChainRequest<'_> {
+    /// The name: a digest of all that decides the content, so it can be known without compiling.
+    pub fn name(&self) -> ChainName {
+        self.named("")
+    }
+
+    fn named(&self, part: &str) -> ChainName {
+        let mut parts = vec![LAYOUT.to_owned(), part.to_owned(), self.direction.to_string()];
+        for policy in self.governing.policies() {
+            parts.extend([format!("{:?}", policy.id.tier), policy.digest.to_string()]);
+        }
+        for (name, protocol, numbers) in self.subject_ports {
+            parts.extend([name.to_string(), protocol.to_string(), format!("{numbers:?}")]);
+        }
+        let prefix = match self.direction {
+            Direction::Ingress => 'i',
+            Direction::Egress => 'e',
+        };
+        ChainName::of_content(&format!("{prefix}{}", self.family.digit()), Digest::of(parts))
+    }
+
+    /// The chain itself.
+    pub fn compile(&self, options: &Options) -> Compiled {
+        let mut builder = Builder { request: self, groups: BTreeSet::new(), constants: BTreeMap::new() };
+        let (name, mut chains) = (self.name(), BTreeMap::new());
+        let tail = builder.after_admin(&name, options);
+        let mut rules = vec![builder.strays(&name)];
+        let passes = self.rules(&self.governing.admin).any(|rule| rule.action == Action::Pass);
+        let next = self.named("after admin");
+        let pass = if passes { Verdict::Goto(next.clone()) } else { Verdict::Return };
+        rules.extend(builder.ordered(&self.governing.admin, &name, &pass, options));
+        if passes {
+            rules.push(rule(names::own_rule(&name, "next tier"), Vec::new(), pass.plain()));
+            chains.insert(next, Chain { base: None, rules: tail });
+        } else {
+            rules.extend(tail);
+        }
+        chains.insert(name.clone(), Chain { base: None, rules });
+        Compiled { name, chains, groups: builder.groups, constants: builder.constants }
+    }
+
+    fn rules<'p>(&self, policies: &'p [Arc<Policy>]) -> impl Iterator<Item = &'p PolicyRule> + use<'p> {
+        let direction = self.direction;
+        policies.iter().filter_map(move |policy| policy.rules(direction)).flatten()
+    }
+
+    /// The other end of the packet.
+    const fn peer_side(&self) -> Side {
+        match self.direction {
+            Direction::Ingress => Side::Source,
+            Direction::Egress => Side::Destination,
+        }
+    }
+}
+
+struct Builder<'r> {
+    request: &'r ChainRequest<'r>,
+    groups: BTreeSet<Group>,
+    constants: BTreeMap<SetName, Set>,
+}
+
+impl Builder<'_> {
+    fn strays(&self, chain: &ChainName) -> Rule {
+        rule(names::own_rule(chain, "strays"), Vec::new(), Verdict::Jump(names::strays()).plain())
+    }
+
+    /// Namespace tier for an isolated pod, else the baseline tier.
+    fn after_admin(&mut self, chain: &ChainName, options: &Options) -> Vec<Rule> {
+        let governing = self.request.governing;
+        if governing.namespace.is_empty() {
+            return self.ordered(&governing.baseline, chain, &Verdict::Return, options);
+        }
+        let mut rules = Vec::new();
+        for allowed in self.request.rules(&governing.namespace) {
+            let alternatives = self.alternatives(allowed);
+            rules.extend(alternatives.into_iter().map(|m| rule(allowed.id, m, Verdict::Return.counted())));
+        }
+        // A pod that reaches itself through a Service is allowed by this tier, and by this tier only (H7, L4).
+        let family = self.request.family;
+        let hairpin = vec![Match::In(Lookup::Pair(family), names::hairpin(family))];
+        rules.push(rule(names::own_rule(chain, "hairpin"), hairpin, Verdict::Return.plain()));
+        rules.extend(deny_tail(chain, family, options));
+        rules
+    }
+
+    /// Rules of a cluster tier: the first that matches decides (C11).
+    fn ordered(
+        &mut self,
+        policies: &[Arc<Policy>],
+        chain: &ChainName,
+        pass: &Verdict,
+        options: &Options,
+    ) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for decided in self.request.rules(policies) {
+            for matches in self.alternatives(decided) {
+                match decided.action {
+                    Action::Accept => rules.push(rule(decided.id, matches, Verdict::Return.counted())),
+                    Action::Pass => rules.push(rule(decided.id, matches, pass.clone().counted())),
+                    Action::Deny => {
+                        let record = Effect {
+                            count: Count::Yes,
+                            log: Some(log(chain, self.request.family, options)),
+                            outcome: Outcome::Continue,
+                        };
+                        rules.push(rule(decided.id, matches.clone(), record));
+                        rules.push(rule(decided.id, matches, Verdict::Drop.counted()));
+                    }
+                }
+            }
+        }
+        rules
+    }
+
+    /// Every way to match the rule: one peer form with one port form each.
+    fn alternatives(&mut self, rule: &PolicyRule) -> Vec<Vec<Match>> {
+        let mut found = Vec::new();
+        if let Some(ports) = self.numeric_ports(rule) {
+            for peer in self.peers(&rule.peers) {
+                found.extend(ports.iter().map(|port| peer.iter().chain(port).cloned().collect()));
+            }
+        }
+        if self.request.direction == Direction::Egress {
+            found.extend(self.named_on_peers(rule));
+        }
+        found
+    }
+
+    /// `None`: no numeric port can match.
+    fn numeric_ports(&mut self, rule: &PolicyRule) -> Option<Vec<Option<Match>>> {
+        let Ports::List(list) = &rule.ports else { return Some(vec![None]) };
+        let mut ranges: BTreeMap<Protocol, Vec<PortRange>> = BTreeMap::new();
+        for port in list {
+            let numbers: Vec<PortRange> = match &port.port {
+                PortSpec::Range(range) => vec![*range],
+                PortSpec::Named(name) => self.subject_numbers(name, port.protocol),
+                PortSpec::Never => Vec::new(),
+            };
+            ranges.entry(port.protocol).or_default().extend(numbers);
+        }
+        let merged: Vec<(Protocol, PortRange)> = ranges
+            .into_iter()
+            .flat_map(|(protocol, ranges)| merge(ranges).into_iter().map(move |range| (protocol, range)))
+            .collect();
+        match merged.len() {
+            0 => None,
+            1..=FEW_PORTS => Some(merged.into_iter().map(|(p, range)| Some(port_match(p, range))).collect()),
+            _ => Some(vec![Some(Match::In(Lookup::Service, self.services(merged)))]),
+        }
+    }
+
+    fn subject_numbers(&self, name: &str, protocol: Protocol) -> Vec<PortRange> {
+        let resolved = self.request.subject_ports.iter();
+        let own = resolved.filter(|(n, p, _)| &**n == name && *p == protocol);
+        own.flat_map(|(_, _, numbers)| numbers).map(|number| PortRange::single(*number)).collect()
+    }
+
+    fn services(&mut self, ports: Vec<(Protocol, PortRange)>) -> SetName {
+        let name = SetName::of_content("pt", Digest::of([format!("{ports:?}")]));
+        let keys = ports.into_iter().map(|(protocol, range)| Key::Service(protocol, range));
+        self.constant(&name, Shape::Services, keys);
+        name
+    }
+
+    fn constant(&mut self, name: &SetName, shape: Shape, keys: impl Iterator<Item = Key>) {
+        let mut set = Set::new(SetSpec { shape, size: None });
+        for key in keys {
+            // A plain set takes every plain key; there is nothing else to go wrong.
+            let _ = set.insert(key, Value::Member);
+        }
+        self.constants.insert(name.clone(), set);
+    }
+
+    fn peers(&mut self, peers: &Peers) -> Vec<Vec<Match>> {
+        let Peers::List(list) = peers else { return vec![Vec::new()] };
+        let side = self.request.peer_side();
+        let mut found: Vec<Vec<Match>> = Vec::new();
+        for selector in list.iter().filter_map(Peer::selector) {
+            let group = Group::Pods(selector.clone());
+            let (set, _) = group.set(self.request.family);
+            self.groups.insert(group);
+            found.push(vec![Match::In(Lookup::Address(self.request.family, side), set)]);
+        }
+        found.extend(self.blocks(list.iter().filter_map(Peer::block)));
+        found
+    }
+
+    /// All ipBlocks of a rule are one set of intervals, or no match at all if they are the whole family.
+    fn blocks<'p>(&mut self, blocks: impl Iterator<Item = &'p IpBlock>) -> Option<Vec<Match>> {
+        let (family, side) = (self.request.family, self.request.peer_side());
+        let intervals = Intervals::of_blocks(family, blocks);
+        if intervals.is_empty() {
+            return None;
+        }
+        if intervals.is_everything() {
+            return Some(Vec::new());
+        }
+        if let Some(network) = intervals.as_network() {
+            return Some(vec![Match::Prefix(side, network)]);
+        }
+        let text = intervals.iter().map(|(first, last)| format!("{first}-{last}"));
+        let name = SetName::of_content(&format!("r{}", family.digit()), Digest::of(text));
+        let keys: Vec<Key> = intervals.iter().map(|(first, last)| Key::Range(first, last)).collect();
+        self.constant(&name, Shape::Ranges(family), keys.into_iter());
+        Some(vec![Match::In(Lookup::Address(family, side), name)])
+    }
+
+    /// Named ports of an egress rule are the peers': address, protocol and number together (O5, O7, O8, O9).
+    fn named_on_peers(&mut self, rule: &PolicyRule) -> Vec<Vec<Match>> {
+        let Ports::List(list) = &rule.ports else { return Vec::new() };
+        let mut found = Vec::new();
+        for port in list {
+            let PortSpec::Named(name) = &port.port else { continue };
+            for holder in holders(&rule.peers) {
+                let group = Group::NamedPort(holder, name.clone(), port.protocol);
+                let (set, _) = group.set(self.request.family);
+                self.groups.insert(group);
+                let lookup = Lookup::Endpoint(self.request.family, self.request.peer_side());
+                found.push(vec![Match::In(lookup, set)]);
+            }
+        }
+        found
+    }
+}
+
+/// Whose named ports an egress rule means.
+fn holders(peers: &Peers) -> Vec<Holder> {
+    let Peers::List(list) = peers else {
+        return vec![Holder::Pods(crate::model::PeerSelector::everyone())];
+    };
+    let mut holders: Vec<Holder> =
+        list.iter().filter_map(Peer::selector).cloned().map(Holder::Pods).collect();
+    let mut blocks: Vec<IpBlock> = list.iter().filter_map(Peer::block).cloned().collect();
+    if !blocks.is_empty() {
+        blocks.sort();
+        holders.push(Holder::Blocks(blocks));
+    }
+    holders
+}
+
+fn port_match(protocol: Protocol, range: PortRange) -> Match {
+    if range == PortRange::ALL { Match::Protocol(protocol) } else { Match::Port(protocol, range) }
+}
+
+/// Sorted, disjoint, not touching: what an interval set takes.
+fn merge(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
+    ranges.sort();
+    let mut out: Vec<PortRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let joined = out.last().filter(|last| range.first() <= last.last().saturating_add(1));
+        match joined.and_then(|last| PortRange::new(last.first(), last.last().max(range.last()))) {
+            Some(wider) => {
+                out.pop();
+                out.push(wider);
+            }
+            None => out.push(range),
+        }
+    }
+    out
+}
+
+/// Count, record at a bounded rate for each source, drop in silence (L5, N8).
+pub fn deny_tail(chain: &ChainName, family: Family, options: &Options) -> [Rule; 2] {
+    let record =
+        Effect { count: Count::No, log: Some(log(chain, family, options)), outcome: Outcome::Continue };
+    let own = vec![Match::Family(family)];
+    [
+        rule(names::own_rule(chain, &format!("record{}", family.digit())), own.clone(), record),
+        rule(names::own_rule(chain, &format!("deny{}", family.digit())), own, Verdict::Drop.counted()),
+    ]
+}
+
+fn log(chain: &ChainName, family: Family, options: &Options) -> Log {
+    Log {
+        group: options.log_group,
+        prefix: format!("{}:{chain}:", names::LOG_PREFIX),
+        snaplen: options.log_snaplen,
+        meter: Meter {
+            set: names::meter(family),
+            key: Lookup::Address(family, Side::Source),
+            rate: options.log_rate,
+            burst: options.log_rate.saturating_mul(2),
+        },
+    }
+}
+
+/// A rule.
+pub const fn rule(id: RuleId, matches: Vec<Match>, effect: Effect) -> Rule {
+    Rule { id, matches, effect }
+}

@@ -1,0 +1,342 @@
+//! The incremental engine: one change in, the delta of one node's ruleset out, at a cost that follows the change.
+//!
+//! Everything is centred on addresses, because that is what packets have. A change names the addresses whose owner
+//! or meaning it may have altered; each is looked at once for membership ([`members`]) and, if it is this node's,
+//! once for its verdicts ([`locals`]). The law: the ruleset is always what [`plan`](crate::plan::plan) would compute
+//! from the same cluster, byte for byte.
+mod locals;
+mod members;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+use podwall_ruleset::{ChainName, Delta, Family, Key, Recorder, Ruleset, SetName, Value};
+
+use crate::change::Change;
+use crate::cluster::Cluster;
+use crate::compile::base::{self, BaseRequest};
+use crate::compile::names;
+use crate::model::{Labels, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
+use crate::plan::{self, Condition, Options, Origins, PodRanges};
+use crate::resolve;
+
+use locals::{LiveChain, Local};
+use members::LiveGroup;
+
+/// What changed since the last [`Engine::take`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Update {
+    /// From the ruleset then to the ruleset now.
+    pub delta: Delta,
+    /// Local pod addresses whose established flows must be judged again: something got tighter for them.
+    pub tightened: BTreeSet<IpAddr>,
+    /// Local addresses whose pod went or was replaced: none of their old flows may live on (F5).
+    pub released: BTreeSet<IpAddr>,
+}
+
+/// One node's view of the cluster, kept up to date.
+#[derive(Debug)]
+pub struct Engine {
+    node: NodeName,
+    options: Options,
+    cluster: Cluster,
+    recorder: Recorder,
+    base: BaseRequest,
+    locals: BTreeMap<IpAddr, Local>,
+    locals_v6: usize,
+    chains: BTreeMap<ChainName, LiveChain>,
+    groups: BTreeMap<SetName, LiveGroup>,
+    constants: BTreeMap<SetName, usize>,
+    covering: BTreeMap<Text, BTreeSet<SetName>>,
+    ranges: Vec<IpNetwork>,
+    misfits: BTreeSet<IpAddr>,
+    tightened: BTreeSet<IpAddr>,
+    released: BTreeSet<IpAddr>,
+}
+
+impl Engine {
+    /// An engine for one node, knowing nothing yet. Its ruleset is the fixed part already.
+    pub fn new(node: NodeName, options: Options) -> Self {
+        let cluster = Cluster::default();
+        let base = plan::base_request(&cluster, 0, 0);
+        let mut engine = Self {
+            node,
+            options,
+            cluster,
+            recorder: Recorder::default(),
+            base,
+            locals: BTreeMap::new(),
+            locals_v6: 0,
+            chains: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            constants: BTreeMap::new(),
+            covering: BTreeMap::new(),
+            ranges: Vec::new(),
+            misfits: BTreeSet::new(),
+            tightened: BTreeSet::new(),
+            released: BTreeSet::new(),
+        };
+        engine.put_base();
+        engine.reread_ranges();
+        engine.settle();
+        engine
+    }
+
+    /// Takes in one change. Any number may follow each other before [`take`](Self::take).
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Pod(pod) => self.pod(pod),
+            Change::PodGone(uid) => self.pod_gone(&uid),
+            Change::Namespace(name, labels) => self.namespace(name, Some(labels)),
+            Change::NamespaceGone(name) => self.namespace(name, None),
+            Change::Policy(policy) => self.policy(policy),
+            Change::PolicyGone(id) => self.policy_gone(&id),
+            Change::Node(_) | Change::NodeGone(_) => {
+                self.cluster.apply(change);
+                self.reread_ranges();
+            }
+            Change::Links(_) => {
+                self.cluster.apply(change);
+                self.sync_links();
+            }
+            Change::AddressFree(address) => {
+                self.cluster.apply(change);
+                self.refresh_local(address);
+            }
+            Change::Watch(_) => self.cluster.apply(change),
+            Change::GraceOver => {
+                self.cluster.apply(change);
+                self.rebase();
+            }
+            Change::Refused(chains) => self.refused(chains),
+        }
+        self.settle();
+    }
+
+    /// The delta since the last call, and whose flows it concerns.
+    pub fn take(&mut self) -> Update {
+        Update {
+            delta: self.recorder.take_delta(),
+            tightened: std::mem::take(&mut self.tightened),
+            released: std::mem::take(&mut self.released),
+        }
+    }
+
+    /// The ruleset as it should be now.
+    pub const fn ruleset(&self) -> &Ruleset {
+        self.recorder.ruleset()
+    }
+
+    /// All that is known.
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The node it works for.
+    pub const fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    /// What the operator chose.
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Number of local pod addresses, those kept shut included.
+    pub fn local_addresses(&self) -> usize {
+        self.locals.len()
+    }
+
+    /// What the operator should know.
+    pub fn conditions(&self) -> Vec<Condition> {
+        let mut conditions = plan::node_conditions(&self.cluster, &self.node);
+        conditions.extend(self.range_condition());
+        conditions
+    }
+
+    /// Where every chain and rule now in the ruleset comes from.
+    pub fn origins(&self) -> Origins {
+        let mut origins = Origins::default();
+        for chain in self.chains.values() {
+            chain.note(&self.cluster, &mut origins);
+        }
+        origins
+    }
+
+    fn pod(&mut self, pod: Pod) {
+        let old = self.cluster.pod(&pod.uid).cloned();
+        if old.as_deref() == Some(&pod) {
+            return;
+        }
+        self.cover_namespace(&pod.namespace);
+        let mut addresses: BTreeSet<IpAddr> = pod.addresses.iter().copied().collect();
+        addresses.extend(old.iter().flat_map(|old| old.addresses.iter().copied()));
+        self.with_owners(addresses, Change::Pod(pod));
+    }
+
+    fn pod_gone(&mut self, uid: &PodUid) {
+        let Some(old) = self.cluster.pod(uid).cloned() else { return };
+        self.with_owners(old.addresses.iter().copied().collect(), Change::PodGone(uid.clone()));
+        if self.cluster.pods_in(&old.namespace).next().is_none() {
+            self.covering.remove(&old.namespace);
+        }
+    }
+
+    /// Takes in a change of pods, then looks at each address it may concern.
+    fn with_owners(&mut self, addresses: BTreeSet<IpAddr>, change: Change) {
+        let before: Vec<(IpAddr, Option<Arc<Pod>>)> =
+            addresses.into_iter().map(|address| (address, self.cluster.owner(address).cloned())).collect();
+        self.cluster.apply(change);
+        for (address, old) in before {
+            let new = self.cluster.owner(address).cloned();
+            if new.is_some() {
+                self.cluster.free(address);
+            }
+            self.refresh_members(address, old.as_deref(), new.as_deref());
+            self.refresh_fit(address, new.as_deref());
+            self.refresh_local(address);
+        }
+    }
+
+    fn namespace(&mut self, name: Text, labels: Option<Labels>) {
+        let old = self.cluster.namespace(&name).cloned();
+        if old == labels {
+            return;
+        }
+        self.cluster.apply(match labels {
+            Some(labels) => Change::Namespace(name.clone(), labels),
+            None => Change::NamespaceGone(name.clone()),
+        });
+        self.recover_namespace(&name);
+        self.refresh_subjects(&name, None);
+    }
+
+    fn policy(&mut self, policy: Policy) {
+        let old = self.cluster.policy(&policy.id).cloned();
+        if old.as_deref() == Some(&policy) {
+            return;
+        }
+        let id = policy.id.clone();
+        self.cluster.apply(Change::Policy(policy));
+        self.policy_changed(&id, old);
+    }
+
+    fn policy_gone(&mut self, id: &PolicyId) {
+        let Some(old) = self.cluster.policy(id).cloned() else { return };
+        self.cluster.apply(Change::PolicyGone(id.clone()));
+        self.policy_changed(id, Some(old));
+    }
+
+    fn policy_changed(&mut self, id: &PolicyId, old: Option<Arc<Policy>>) {
+        let either: Vec<Arc<Policy>> = old.into_iter().chain(self.cluster.policy(id).cloned()).collect();
+        match id.tier {
+            Tier::Namespace => self.refresh_subjects(&id.namespace, Some(&either)),
+            Tier::Admin | Tier::Baseline => {
+                let namespaces: Vec<Text> = self.cluster.inhabited().cloned().collect();
+                namespaces.iter().for_each(|namespace| self.refresh_subjects(namespace, Some(&either)));
+            }
+        }
+    }
+
+    /// Looks again at the local pods of a namespace, or only at those one of the policies selects.
+    fn refresh_subjects(&mut self, namespace: &str, selecting: Option<&[Arc<Policy>]>) {
+        let selected = |pod: &Pod| match selecting {
+            None => true,
+            Some(policies) => policies.iter().any(|policy| policy.subject.pods.matches(&pod.labels)),
+        };
+        let pods = self.cluster.pods_in(namespace);
+        let subjects = pods.filter(|pod| resolve::local(pod, &self.node) && selected(pod));
+        let addresses: Vec<IpAddr> = subjects.flat_map(|pod| pod.addresses.iter().copied()).collect();
+        addresses.into_iter().for_each(|address| self.refresh_local(address));
+    }
+
+    fn refused(&mut self, chains: BTreeSet<ChainName>) {
+        let concerned = |local: &Local| local.verdicts().any(|verdict| verdict.target().is_some());
+        let addresses: Vec<IpAddr> =
+            self.locals.iter().filter(|(_, local)| concerned(local)).map(|(address, _)| *address).collect();
+        self.cluster.apply(Change::Refused(chains));
+        addresses.into_iter().for_each(|address| self.refresh_local(address));
+    }
+
+    fn put_base(&mut self) {
+        for (name, spec) in base::sets(&self.base) {
+            self.recorder.put_set(&name, spec);
+        }
+        for (name, chain) in base::chains(&self.base, &self.options) {
+            if self.recorder.ruleset().chains.get(&name).map(AsRef::as_ref) != Some(&chain) {
+                self.recorder.put_chain(&name, chain);
+            }
+        }
+    }
+
+    /// Follows the size of the node and the end of the grace period.
+    fn rebase(&mut self) {
+        let v4 = self.locals.len() - self.locals_v6;
+        let wanted = plan::base_request(&self.cluster, v4, self.locals_v6);
+        if wanted == self.base {
+            return;
+        }
+        let old = std::mem::replace(&mut self.base, wanted);
+        self.put_base();
+        for family in Family::BOTH {
+            if old.size(family) != wanted.size(family) {
+                self.move_verdicts(family, old.size(family));
+            }
+        }
+    }
+
+    /// What depends on the whole rather than on one address.
+    fn settle(&mut self) {
+        self.rebase();
+        let usable =
+            self.range_condition().is_none() && plan::armed(&self.cluster, &self.node, &self.options);
+        for family in Family::BOTH {
+            let wanted: BTreeSet<Key> = if usable {
+                plan::range_keys(&self.ranges, family).into_iter().collect()
+            } else {
+                BTreeSet::new()
+            };
+            self.sync_set(&names::local(family), &wanted);
+        }
+    }
+
+    fn sync_set(&mut self, name: &SetName, wanted: &BTreeSet<Key>) {
+        let Some(set) = self.recorder.ruleset().sets.get(name) else { return };
+        let stale: Vec<Key> =
+            set.iter().map(|(key, _)| key).filter(|key| !wanted.contains(key)).cloned().collect();
+        let missing: Vec<Key> = wanted.iter().filter(|key| set.get(key).is_none()).cloned().collect();
+        for key in stale {
+            self.recorder.take(name, &key);
+        }
+        for key in missing {
+            self.recorder.put(name, key, Value::Member);
+        }
+    }
+
+    fn reread_ranges(&mut self) {
+        self.ranges = plan::declared_ranges(&self.cluster, &self.node, &self.options).unwrap_or_default();
+        let misfit = |(address, pod): &(IpAddr, &Arc<Pod>)| {
+            !plan::fits(&self.ranges, *address, resolve::local(pod, &self.node))
+        };
+        self.misfits = self.cluster.addresses().filter(misfit).map(|(address, _)| address).collect();
+    }
+
+    fn refresh_fit(&mut self, address: IpAddr, owner: Option<&Pod>) {
+        let fits = owner.is_none_or(|pod| plan::fits(&self.ranges, address, resolve::local(pod, &self.node)));
+        if fits {
+            self.misfits.remove(&address);
+        } else {
+            self.misfits.insert(address);
+        }
+    }
+
+    fn range_condition(&self) -> Option<Condition> {
+        if let Err(condition) = plan::declared_ranges(&self.cluster, &self.node, &self.options) {
+            return Some(condition);
+        }
+        let misfit = self.misfits.first().filter(|_| self.options.pod_ranges == PodRanges::Auto);
+        misfit.map(|address| Condition::PodRangeContradicted(*address))
+    }
+}

@@ -1,0 +1,277 @@
+//! The addresses of this node: which chain judges each, and what is kept shut.
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use podwall_ruleset::{ChainName, Family, Key, SetName, Value, Verdict};
+
+use crate::cluster::Cluster;
+use crate::compile::{ChainRequest, Compiled, names};
+use crate::model::{Direction, Pod, PodUid, Sharing};
+use crate::plan::{self, ChainOrigin, Origins, RuleOrigin};
+use crate::resolve;
+
+use super::Engine;
+
+/// One address of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Local {
+    /// `None`: its pod is gone and it is kept shut.
+    owner: Option<PodUid>,
+    ingress: Verdict,
+    egress: Verdict,
+}
+
+impl Local {
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
+        [&self.ingress, &self.egress].into_iter()
+    }
+
+    const fn verdict(&self, direction: Direction) -> &Verdict {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+
+    fn isolated(&self) -> bool {
+        self.verdicts().any(|verdict| verdict.target().is_some())
+    }
+}
+
+/// A policy-set chain in use.
+#[derive(Debug)]
+pub(super) struct LiveChain {
+    /// Addresses it judges.
+    pub(super) users: BTreeSet<IpAddr>,
+    /// All chains it consists of, itself included.
+    parts: Vec<ChainName>,
+    groups: Vec<SetName>,
+    constants: Vec<SetName>,
+    origin: ChainOrigin,
+}
+
+impl LiveChain {
+    pub(super) fn note(&self, cluster: &Cluster, origins: &mut Origins) {
+        for part in &self.parts {
+            origins.chains.insert(part.clone(), self.origin.clone());
+        }
+        let direction = self.origin.direction;
+        for policy in self.origin.policies.iter().filter_map(|id| cluster.policy(id)) {
+            for rule in policy.rules(direction).unwrap_or_default() {
+                let origin = RuleOrigin { policy: policy.id.clone(), direction, index: rule.index };
+                origins.rules.insert(rule.id, origin);
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Brings one address up to date, whatever happened to it.
+    pub(super) fn refresh_local(&mut self, address: IpAddr) {
+        let old = self.locals.get(&address).cloned();
+        let owner = self.cluster.owner(address).filter(|pod| resolve::local(pod, &self.node)).cloned();
+        let new = match &owner {
+            Some(pod) => Some(self.judge(address, pod)),
+            None => self.shut(address, old.as_ref()),
+        };
+        if old == new {
+            return;
+        }
+        self.note_flows(address, old.as_ref(), new.as_ref());
+        self.put_local(address, new.clone());
+        self.put_verdicts(address, new.as_ref());
+        self.put_hairpin(address, owner.is_some());
+        self.leave_chains(address, old.as_ref(), new.as_ref());
+        self.guard_link(address);
+    }
+
+    fn put_local(&mut self, address: IpAddr, local: Option<Local>) {
+        let before = match local {
+            Some(local) => self.locals.insert(address, local).is_some(),
+            None => self.locals.remove(&address).is_some(),
+        };
+        let now = self.locals.contains_key(&address);
+        if Family::of(&address) == Family::V6 {
+            self.locals_v6 = self.locals_v6 + usize::from(now) - usize::from(before);
+        }
+    }
+
+    fn judge(&mut self, address: IpAddr, pod: &Arc<Pod>) -> Local {
+        let mut verdict = |direction| match plan::governed(&self.cluster, pod, direction) {
+            None => Verdict::Return,
+            Some((governing, subject_ports)) => {
+                let family = Family::of(&address);
+                let request =
+                    ChainRequest { direction, family, governing: &governing, subject_ports: &subject_ports };
+                self.enter_chain(address, &request)
+            }
+        };
+        let (ingress, egress) = (verdict(Direction::Ingress), verdict(Direction::Egress));
+        Local { owner: Some(pod.uid.clone()), ingress, egress }
+    }
+
+    /// An isolated pod is gone: its address stays shut until its interface is gone or it has a new owner (W8).
+    fn shut(&mut self, address: IpAddr, old: Option<&Local>) -> Option<Local> {
+        let orphaned = old.is_some_and(|old| old.owner.is_some() && old.isolated());
+        if orphaned && self.cluster.owner(address).is_none() {
+            self.cluster.hold(address);
+        }
+        let pending = Verdict::Goto(names::pending());
+        let shut = self.cluster.held().contains(&address);
+        shut.then(|| Local { owner: None, ingress: pending.clone(), egress: pending })
+    }
+
+    fn note_flows(&mut self, address: IpAddr, old: Option<&Local>, new: Option<&Local>) {
+        match (old, new) {
+            (Some(old), Some(new)) if old.owner == new.owner => {
+                let tighter = |direction| {
+                    new.verdict(direction) != old.verdict(direction)
+                        && new.verdict(direction).target().is_some()
+                };
+                if Direction::BOTH.into_iter().any(tighter) {
+                    self.tightened.insert(address);
+                }
+            }
+            (Some(_), _) => drop(self.released.insert(address)),
+            (None, Some(_) | None) => {}
+        }
+    }
+
+    fn enter_chain(&mut self, address: IpAddr, request: &ChainRequest<'_>) -> Verdict {
+        let name = request.name();
+        if self.cluster.refused().contains(&name) {
+            return Verdict::Goto(names::refused());
+        }
+        if !self.chains.contains_key(&name) {
+            let compiled = request.compile(&self.options);
+            self.add_chain(&name, request, compiled);
+        }
+        if let Some(live) = self.chains.get_mut(&name) {
+            live.users.insert(address);
+        }
+        Verdict::Goto(name)
+    }
+
+    fn add_chain(&mut self, name: &ChainName, request: &ChainRequest<'_>, compiled: Compiled) {
+        let mut constants = Vec::new();
+        for (set, constant) in &compiled.constants {
+            *self.constants.entry(set.clone()).or_default() += 1;
+            self.recorder.put_set(set, constant.spec);
+            for (key, _) in constant.iter() {
+                self.recorder.put(set, key.clone(), Value::Member);
+            }
+            constants.push(set.clone());
+        }
+        let groups =
+            compiled.groups.iter().map(|group| self.join_group(group, request.family, name)).collect();
+        let policies = request.governing.policies().map(|policy| policy.id.clone()).collect();
+        let live = LiveChain {
+            users: BTreeSet::new(),
+            parts: compiled.chains.keys().cloned().collect(),
+            groups,
+            constants,
+            origin: ChainOrigin { direction: request.direction, policies },
+        };
+        for (part, chain) in compiled.chains {
+            self.recorder.put_chain(&part, chain);
+        }
+        self.chains.insert(name.clone(), live);
+    }
+
+    /// Leaves the chains the address no longer uses; the last one out takes the chain along.
+    fn leave_chains(&mut self, address: IpAddr, old: Option<&Local>, new: Option<&Local>) {
+        for direction in Direction::BOTH {
+            let target =
+                |local: Option<&Local>| local.and_then(|local| local.verdict(direction).target().cloned());
+            let (was, is) = (target(old), target(new));
+            let Some(name) = was.filter(|was| Some(was) != is.as_ref()) else { continue };
+            let Some(live) = self.chains.get_mut(&name) else { continue };
+            live.users.remove(&address);
+            if live.users.is_empty() {
+                self.drop_chain(&name);
+            }
+        }
+    }
+
+    fn drop_chain(&mut self, name: &ChainName) {
+        let Some(live) = self.chains.remove(name) else { return };
+        for part in &live.parts {
+            self.recorder.drop_chain(part);
+        }
+        for set in &live.groups {
+            self.leave_group(set, name);
+        }
+        for set in &live.constants {
+            let Some(users) = self.constants.get_mut(set) else { continue };
+            *users -= 1;
+            if *users == 0 {
+                self.constants.remove(set);
+                self.recorder.drop_set(set);
+            }
+        }
+    }
+
+    fn put_verdicts(&mut self, address: IpAddr, local: Option<&Local>) {
+        let family = Family::of(&address);
+        for direction in Direction::BOTH {
+            let map = names::verdicts(direction, family, self.base.size(family));
+            let key = Key::Address(address);
+            match local {
+                Some(local) => self.recorder.put(&map, key, Value::Verdict(local.verdict(direction).clone())),
+                None => self.recorder.take(&map, &key),
+            }
+        }
+    }
+
+    fn put_hairpin(&mut self, address: IpAddr, owned: bool) {
+        let (set, key) = (names::hairpin(Family::of(&address)), Key::Pair(address, address));
+        if owned {
+            self.recorder.put(&set, key, Value::Member);
+        } else {
+            self.recorder.take(&set, &key);
+        }
+    }
+
+    /// The verdict maps of a family got another size: fill the new ones, drop the old.
+    pub(super) fn move_verdicts(&mut self, family: Family, old_size: u32) {
+        let locals: Vec<(IpAddr, Local)> = self
+            .locals
+            .iter()
+            .filter(|(address, _)| Family::of(address) == family)
+            .map(|(address, local)| (*address, local.clone()))
+            .collect();
+        for (address, local) in locals {
+            self.put_verdicts(address, Some(&local));
+        }
+        for direction in Direction::BOTH {
+            self.recorder.drop_set(&names::verdicts(direction, family, old_size));
+        }
+    }
+
+    /// Interfaces changed: both sets of interfaces anew.
+    pub(super) fn sync_links(&mut self) {
+        let closed = self.locals.iter().filter(|(_, local)| local.egress.target().is_some());
+        let closed: BTreeSet<IpAddr> = closed.map(|(address, _)| *address).collect();
+        let (pods, guarded) = plan::links(&self.cluster, &closed);
+        self.sync_set(&names::pod_links(), &pods.into_iter().map(Key::Link).collect());
+        self.sync_set(&names::guarded_links(), &guarded.into_iter().map(Key::Link).collect());
+    }
+
+    /// One address changed: is its interface one of an isolated pod?
+    fn guard_link(&mut self, address: IpAddr) {
+        let Some(attachment) = self.cluster.links().attachments.get(&address) else { return };
+        if attachment.sharing == Sharing::Shared {
+            return;
+        }
+        let link = attachment.link.clone();
+        let shut =
+            |address: &IpAddr| self.locals.get(address).is_some_and(|local| local.egress.target().is_some());
+        let guarded = self.cluster.on_link(&link).any(shut);
+        if guarded {
+            self.recorder.put(&names::guarded_links(), Key::Link(link), Value::Member);
+        } else {
+            self.recorder.take(&names::guarded_links(), &Key::Link(link));
+        }
+    }
+}

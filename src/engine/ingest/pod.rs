@@ -1,0 +1,83 @@
+//! Pod to model (policy-semantics section 6).
+use std::net::IpAddr;
+
+use podwall_crd::Pod;
+use podwall_crd::upstream::pod::{Container, PodSpec, PodStatus};
+use podwall_ruleset::{Family, Protocol};
+
+use crate::model::{self, Life, NamedPort, Network, NodeName, Text};
+use crate::warning::Warning;
+
+use super::{labels, namespace_of, reference, uid};
+
+/// A pod. Only one without a name is refused.
+pub fn pod(pod: &Pod) -> Result<model::Pod, Warning> {
+    let meta = &pod.metadata;
+    let Some(name) = meta.name.as_deref().filter(|name| !name.is_empty()) else {
+        return Err(Warning {
+            object: reference(meta, "Pod"),
+            field: "metadata.name".to_owned(),
+            problem: "a pod needs a name; it is left out".to_owned(),
+        });
+    };
+    let spec = pod.spec.clone().unwrap_or_default();
+    let status = pod.status.clone().unwrap_or_default();
+    let finished = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let life = match meta.deletion_timestamp {
+        _ if finished => Life::Finished,
+        Some(_) => Life::Terminating,
+        None => Life::Live,
+    };
+    Ok(model::Pod {
+        uid: uid(meta),
+        namespace: namespace_of(meta),
+        name: Text::from(name),
+        labels: labels(meta),
+        node: spec.node_name.as_deref().filter(|node| !node.is_empty()).map(NodeName::from),
+        network: if spec.host_network == Some(true) { Network::Host } else { Network::Own },
+        addresses: addresses(&status),
+        life,
+        started: status.start_time.as_deref().map(Text::from),
+        ports: named_ports(&spec),
+    })
+}
+
+/// At most one of each family; where the lists differ, `podIP` wins (W6).
+fn addresses(status: &PodStatus) -> Vec<IpAddr> {
+    let listed = status.pod_ips.iter().flatten().filter_map(|entry| entry.ip.as_deref());
+    let mut found: Vec<IpAddr> = Vec::new();
+    for address in status.pod_ip.as_deref().into_iter().chain(listed).filter_map(|text| text.parse().ok()) {
+        if !found.iter().any(|known| Family::of(known) == Family::of(&address)) {
+            found.push(address);
+        }
+    }
+    found
+}
+
+/// Named ports of containers and sidecars; plain init containers are left out (O11), ephemeral ones have none.
+fn named_ports(spec: &PodSpec) -> Vec<NamedPort> {
+    let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+    let sidecars = spec.init_containers.iter().flatten().filter(sidecar);
+    let containers = spec.containers.iter().flatten().chain(sidecars);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let mut named: Vec<NamedPort> = ports
+        .filter_map(|port| {
+            let port_number = u16::try_from(port.container_port).ok().filter(|number| *number > 0)?;
+            let protocol = protocol(port.protocol.as_deref().unwrap_or("TCP"))?;
+            Some(NamedPort { name: Text::from(port.name.as_deref()?), protocol, port: port_number })
+        })
+        .collect();
+    named.sort();
+    named.dedup();
+    named
+}
+
+/// The three protocols that ports may have (D3).
+pub(super) fn protocol(word: &str) -> Option<Protocol> {
+    match word {
+        "TCP" => Some(Protocol::TCP),
+        "UDP" => Some(Protocol::UDP),
+        "SCTP" => Some(Protocol::SCTP),
+        _ => None,
+    }
+}

@@ -1,0 +1,1 @@
+//! Each test is a sentence of policy-semantics section 2 to 6.

@@ -1,0 +1,375 @@
+//! The whole ruleset of one node from scratch: start-up, repair, `render`, `explain`, and the oracle of the deltas.
+//!
+//! Deliberately plain: it scans everything and keeps nothing. The [`Engine`](crate::Engine) must come to the same
+//! bytes step by step.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+use podwall_ruleset::{
+    ChainName, Family, Key, LinkName, Recorder, RuleId, Ruleset, SetName, SetSpec, Value, Verdict,
+};
+
+use crate::change::Freshness;
+use crate::cluster::Cluster;
+use crate::compile::base::{self, BaseRequest};
+use crate::compile::intervals::Intervals;
+use crate::compile::{ChainRequest, Compiled, names};
+use crate::model::{Direction, NodeName, Pod, PolicyId};
+use crate::resolve::{self, Governing, SubjectPorts};
+
+/// When an address of this node without a verdict is dropped (decision L7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PendingMode {
+    /// While a selected pod of this node has no address yet, or our view of the cluster is stale.
+    #[default]
+    Selected,
+    /// Always.
+    All,
+    /// Never.
+    Off,
+}
+
+/// Which addresses are this node's pods'.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PodRanges {
+    /// The node's podCIDRs, if all local pods live inside and no other pod does.
+    #[default]
+    Auto,
+    /// These.
+    List(Vec<IpNetwork>),
+    /// None: `pending` protects nothing.
+    Off,
+}
+
+/// How forged sources are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SpoofGuard {
+    /// The route back to the source must leave by the interface of arrival.
+    #[default]
+    ReversePath,
+    /// The kernel cannot look up routes from rules.
+    Off,
+}
+
+/// What an operator chooses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// See [`PendingMode`].
+    pub pending: PendingMode,
+    /// See [`PodRanges`].
+    pub pod_ranges: PodRanges,
+    /// See [`SpoofGuard`].
+    pub spoof_guard: SpoofGuard,
+    /// NFLOG group of drop records.
+    pub log_group: u16,
+    /// Bytes of a dropped packet in its record.
+    pub log_snaplen: u32,
+    /// Drop records a second and source.
+    pub log_rate: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pending: PendingMode::default(),
+            pod_ranges: PodRanges::default(),
+            spoof_guard: SpoofGuard::default(),
+            log_group: 64,
+            log_snaplen: 96,
+            log_rate: 10,
+        }
+    }
+}
+
+/// Something the operator should know about this node as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// The API server knows no node of our name: the name is probably wrong.
+    NodeUnknown,
+    /// `--pod-cidrs auto` cannot tell this node's pods by range: this address contradicts it.
+    PodRangeContradicted(IpAddr),
+    /// `--pod-cidrs auto`, but the node has no podCIDR.
+    PodRangeUnknown,
+}
+
+/// Where a chain or rule comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// The policies of a policy-set chain.
+    pub chains: BTreeMap<ChainName, ChainOrigin>,
+    /// The policy and rule of a rule.
+    pub rules: BTreeMap<RuleId, RuleOrigin>,
+}
+
+/// Where a chain comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainOrigin {
+    /// Direction of its subjects.
+    pub direction: Direction,
+    /// Its policies, in order.
+    pub policies: Vec<PolicyId>,
+}
+
+/// Where a rule comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleOrigin {
+    /// Its policy.
+    pub policy: PolicyId,
+    /// Ingress or egress list.
+    pub direction: Direction,
+    /// Position in that list, from 0.
+    pub index: usize,
+}
+
+impl Origins {
+    /// Notes what a compiled chain came from.
+    pub fn note(&mut self, request: &ChainRequest<'_>, compiled: &Compiled) {
+        let policies: Vec<PolicyId> = request.governing.policies().map(|policy| policy.id.clone()).collect();
+        for name in compiled.chains.keys() {
+            let origin = ChainOrigin { direction: request.direction, policies: policies.clone() };
+            self.chains.insert(name.clone(), origin);
+        }
+        for policy in request.governing.policies() {
+            for rule in policy.rules(request.direction).unwrap_or_default() {
+                let origin =
+                    RuleOrigin { policy: policy.id.clone(), direction: request.direction, index: rule.index };
+                self.rules.insert(rule.id, origin);
+            }
+        }
+    }
+}
+
+/// A node's ruleset with what it came from.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What the kernel should hold.
+    pub ruleset: Ruleset,
+    /// What led to it.
+    pub origins: Origins,
+    /// What the operator should know.
+    pub conditions: Vec<Condition>,
+}
+
+/// Computes everything for one node.
+pub fn plan(cluster: &Cluster, node: &NodeName, options: &Options) -> Plan {
+    let locals: Vec<(IpAddr, &Arc<Pod>)> =
+        cluster.addresses().filter(|(_, pod)| resolve::local(pod, node)).collect();
+    let all = locals.iter().map(|(address, _)| address).chain(cluster.held());
+    let (v4, v6): (Vec<_>, Vec<_>) = all.partition(|address| Family::of(address) == Family::V4);
+    let request = base_request(cluster, v4.len(), v6.len());
+    let mut planner =
+        Planner { cluster, options, request, recorder: Recorder::default(), origins: Origins::default() };
+    planner.fixed();
+    let mut closed = BTreeSet::new();
+    for (address, pod) in &locals {
+        let shut = planner.local(*address, pod);
+        closed.extend(shut.then_some(*address));
+    }
+    for address in cluster.held() {
+        for direction in Direction::BOTH {
+            planner.verdict(*address, direction, Verdict::Goto(names::pending()));
+        }
+        closed.insert(*address);
+    }
+    planner.links(&closed);
+    let mut conditions = node_conditions(cluster, node);
+    match pod_ranges(cluster, node, options) {
+        Ok(ranges) if armed(cluster, node, options) => planner.arm(&ranges),
+        Ok(_) => {}
+        Err(condition) => conditions.push(condition),
+    }
+    Plan { ruleset: planner.recorder.ruleset().clone(), origins: planner.origins, conditions }
+}
+
+struct Planner<'a> {
+    cluster: &'a Cluster,
+    options: &'a Options,
+    request: BaseRequest,
+    recorder: Recorder,
+    origins: Origins,
+}
+
+impl Planner<'_> {
+    fn fixed(&mut self) {
+        for (name, spec) in base::sets(&self.request) {
+            self.recorder.put_set(&name, spec);
+        }
+        for (name, chain) in base::chains(&self.request, self.options) {
+            self.recorder.put_chain(&name, chain);
+        }
+    }
+
+    /// Everything one local address needs; answers whether its egress is isolated.
+    fn local(&mut self, address: IpAddr, pod: &Pod) -> bool {
+        let family = Family::of(&address);
+        let mut shut = false;
+        for direction in Direction::BOTH {
+            let verdict = match governed(self.cluster, pod, direction) {
+                None => Verdict::Return,
+                Some((governing, subject_ports)) => {
+                    shut |= direction == Direction::Egress;
+                    self.chain(&ChainRequest {
+                        direction,
+                        family,
+                        governing: &governing,
+                        subject_ports: &subject_ports,
+                    })
+                }
+            };
+            self.verdict(address, direction, verdict);
+        }
+        self.recorder.put(&names::hairpin(family), Key::Pair(address, address), Value::Member);
+        shut
+    }
+
+    fn chain(&mut self, request: &ChainRequest<'_>) -> Verdict {
+        let name = request.name();
+        if self.cluster.refused().contains(&name) {
+            return Verdict::Goto(names::refused());
+        }
+        if !self.recorder.ruleset().chains.contains_key(&name) {
+            let compiled = request.compile(self.options);
+            self.origins.note(request, &compiled);
+            for (set, constant) in &compiled.constants {
+                self.recorder.put_set(set, constant.spec);
+                for (key, value) in constant.iter() {
+                    self.recorder.put(set, key.clone(), value);
+                }
+            }
+            for group in &compiled.groups {
+                let (set, spec) = group.set(request.family);
+                self.group(group, request.family, &set, spec);
+            }
+            for (chain, rules) in compiled.chains {
+                self.recorder.put_chain(&chain, rules);
+            }
+        }
+        Verdict::Goto(name)
+    }
+
+    fn group(&mut self, group: &resolve::Group, family: Family, set: &SetName, spec: SetSpec) {
+        if self.recorder.ruleset().sets.contains_key(set) {
+            return;
+        }
+        self.recorder.put_set(set, spec);
+        for (address, pod) in self.cluster.addresses().filter(|(a, _)| Family::of(a) == family) {
+            if group.covers_namespace(&pod.namespace, self.cluster.namespace(&pod.namespace)) {
+                for key in group.keys(pod, address) {
+                    self.recorder.put(set, key, Value::Member);
+                }
+            }
+        }
+    }
+
+    fn verdict(&mut self, address: IpAddr, direction: Direction, verdict: Verdict) {
+        let family = Family::of(&address);
+        let map = names::verdicts(direction, family, self.request.size(family));
+        self.recorder.put(&map, Key::Address(address), Value::Verdict(verdict));
+    }
+
+    fn links(&mut self, closed: &BTreeSet<IpAddr>) {
+        let (pods, guarded) = links(self.cluster, closed);
+        for link in pods {
+            self.recorder.put(&names::pod_links(), Key::Link(link), Value::Member);
+        }
+        for link in guarded {
+            self.recorder.put(&names::guarded_links(), Key::Link(link), Value::Member);
+        }
+    }
+
+    fn arm(&mut self, ranges: &[IpNetwork]) {
+        for family in Family::BOTH {
+            for key in range_keys(ranges, family) {
+                self.recorder.put(&names::local(family), key, Value::Member);
+            }
+        }
+    }
+}
+
+/// Sizes and switches of the fixed part, for so many local addresses of each family (those kept shut included).
+pub fn base_request(cluster: &Cluster, v4: usize, v6: usize) -> BaseRequest {
+    BaseRequest { size4: base::map_size(v4), size6: base::map_size(v6), grace_over: cluster.grace_over() }
+}
+
+/// Who governs the pod in that direction, with what its chain needs to know of it; `None`: open.
+pub fn governed(cluster: &Cluster, pod: &Pod, direction: Direction) -> Option<(Governing, SubjectPorts)> {
+    let governing = resolve::governing(cluster, pod, direction);
+    if governing.is_empty() {
+        return None;
+    }
+    let ports = resolve::subject_ports(pod, &governing, direction);
+    Some((governing, ports))
+}
+
+/// Interfaces of pods, and those among them whose one pod is isolated for egress.
+pub fn links(cluster: &Cluster, closed: &BTreeSet<IpAddr>) -> (BTreeSet<LinkName>, BTreeSet<LinkName>) {
+    let all = cluster.links().attachments.values().map(|attachment| attachment.link.clone()).collect();
+    let mut guarded = cluster.exclusive_links();
+    guarded.retain(|link| cluster.on_link(link).any(|address| closed.contains(address)));
+    (all, guarded)
+}
+
+/// Elements of the armed range set of a family.
+pub fn range_keys(ranges: &[IpNetwork], family: Family) -> Vec<Key> {
+    Intervals::of_networks(family, ranges).iter().map(|(first, last)| Key::Range(first, last)).collect()
+}
+
+/// Is an address of ours without a verdict dropped just now (L7)?
+pub fn armed(cluster: &Cluster, node: &NodeName, options: &Options) -> bool {
+    match options.pending {
+        PendingMode::All => true,
+        PendingMode::Off => false,
+        PendingMode::Selected => {
+            let waits = |pod: &&Arc<Pod>| pod.node.as_ref() == Some(node) && resolve::selected(cluster, pod);
+            cluster.freshness() == Freshness::Stale || cluster.waiting().any(|pod| waits(&pod))
+        }
+    }
+}
+
+/// The ranges of this node's pods, or why they cannot be told.
+pub fn pod_ranges(
+    cluster: &Cluster,
+    node: &NodeName,
+    options: &Options,
+) -> Result<Vec<IpNetwork>, Condition> {
+    let ranges = declared_ranges(cluster, node, options)?;
+    if options.pod_ranges != PodRanges::Auto {
+        return Ok(ranges);
+    }
+    let misfit =
+        cluster.addresses().find(|(address, pod)| !fits(&ranges, *address, resolve::local(pod, node)));
+    match misfit {
+        Some((address, _)) => Err(Condition::PodRangeContradicted(address)),
+        None => Ok(ranges),
+    }
+}
+
+/// The ranges as given, before any look at pods.
+pub fn declared_ranges(
+    cluster: &Cluster,
+    node: &NodeName,
+    options: &Options,
+) -> Result<Vec<IpNetwork>, Condition> {
+    match &options.pod_ranges {
+        PodRanges::Off => Ok(Vec::new()),
+        PodRanges::List(ranges) => Ok(ranges.clone()),
+        PodRanges::Auto if options.pending == PendingMode::Off => Ok(Vec::new()),
+        PodRanges::Auto => match cluster.node(node).map(|node| node.pod_ranges.clone()) {
+            Some(ranges) if !ranges.is_empty() => Ok(ranges),
+            Some(_) | None => Err(Condition::PodRangeUnknown),
+        },
+    }
+}
+
+/// Does an address agree with the ranges: local pods inside, all others outside? Families without a range agree.
+pub fn fits(ranges: &[IpNetwork], address: IpAddr, local: bool) -> bool {
+    let mut family = ranges.iter().filter(|range| Family::of(&range.ip()) == Family::of(&address)).peekable();
+    family.peek().is_none() || family.any(|range| range.contains(address)) == local
+}
+
+/// Is our node there at all?
+pub fn node_conditions(cluster: &Cluster, node: &NodeName) -> Vec<Condition> {
+    if cluster.node(node).is_some() { Vec::new() } else { vec![Condition::NodeUnknown] }
+}
