@@ -157,7 +157,7 @@ pub fn plan(cluster: &Cluster, node: &NodeName, options: &Options) -> Plan {
     let locals: Vec<(IpAddr, &Arc<Pod>)> =
         cluster.addresses().filter(|(_, pod)| resolve::local(pod, node)).collect();
     let all = locals.iter().map(|(address, _)| address).chain(cluster.held());
-    let (v4, v6): (Vec<_>, Vec<_>) = all.partition(|address| Family::of(address) == Family::V4);
+    let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) = all.partition(|address| Family::of(address) == Family::V4);
     let request = base_request(cluster, v4.len(), v6.len());
     let mut planner =
         Planner { cluster, options, request, recorder: Recorder::default(), origins: Origins::default() };

@@ -1,0 +1,1 @@
+//! Yardsticks: the same transactions through other people's encoders.
