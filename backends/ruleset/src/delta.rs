@@ -116,32 +116,56 @@ impl SetEdit {
 
     fn apply(&self, name: &SetName, ruleset: &mut Ruleset) -> Result<(), Misfit> {
         let misfit = || Misfit { object: format!("set {name}") };
-        if let Some(edit) = &self.spec {
-            if ruleset.sets.get(name).map(|set| set.spec) != edit.before {
-                return Err(misfit());
+        match &self.spec {
+            None => {
+                let set = ruleset.sets.get_mut(name).ok_or_else(misfit)?;
+                self.apply_elements(name, Arc::make_mut(set))
             }
-            match edit.after {
-                None => {
-                    ruleset.sets.remove(name);
-                    return Ok(());
+            Some(edit) => {
+                let old = ruleset.sets.remove(name);
+                if old.as_ref().map(|set| set.spec) != edit.before {
+                    return Err(misfit());
                 }
-                Some(spec) => match ruleset.sets.get_mut(name) {
-                    Some(set) => Arc::make_mut(set).spec = spec,
-                    None => drop(ruleset.sets.insert(name.clone(), Arc::new(Set::new(spec)))),
-                },
+                let Some(spec) = edit.after else { return Ok(()) };
+                let set = self.remade(name, old.as_deref(), spec)?;
+                ruleset.sets.insert(name.clone(), Arc::new(set));
+                Ok(())
             }
         }
-        let set = Arc::make_mut(ruleset.sets.get_mut(name).ok_or_else(misfit)?);
+    }
+
+    fn apply_elements(&self, name: &SetName, set: &mut Set) -> Result<(), Misfit> {
         for (key, edit) in &self.elements {
+            let misfit = || Misfit { object: format!("element {key:?} of set {name}") };
             let before = match &edit.after {
                 Some(value) => set.insert(key.clone(), value.clone()).map_err(|_| misfit())?,
                 None => set.remove(key),
             };
             if before != edit.before {
-                return Err(Misfit { object: format!("element {key:?} of set {name}") });
+                return Err(misfit());
             }
         }
         Ok(())
+    }
+
+    /// A new set with another spec: what it kept of the old one, and the edits. The shape may be another one.
+    fn remade(&self, name: &SetName, old: Option<&Set>, spec: SetSpec) -> Result<Set, Misfit> {
+        let misfit = |key: &Key| Misfit { object: format!("element {key:?} of set {name}") };
+        let mut set = Set::new(spec);
+        for (key, edit) in &self.elements {
+            if old.and_then(|old| old.get(key)) != edit.before {
+                return Err(misfit(key));
+            }
+            if let Some(value) = &edit.after {
+                set.insert(key.clone(), value.clone()).map_err(|_| misfit(key))?;
+            }
+        }
+        for (key, value) in old.into_iter().flat_map(Set::iter) {
+            if !self.elements.contains_key(key) {
+                set.insert(key.clone(), value).map_err(|_| misfit(key))?;
+            }
+        }
+        Ok(set)
     }
 }
 

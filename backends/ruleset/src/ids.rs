@@ -63,7 +63,9 @@ impl fmt::Debug for Digest {
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} name {name:?}: must start with a letter, hold only a-z, 0-9 and _, and have at most {limit} characters")]
+#[error(
+    "{kind} name {name:?}: must start with a letter, hold only a-z, 0-9 and _, and have at most {limit} characters"
+)]
 pub struct BadName {
     kind: &'static str,
     name: String,

@@ -9,11 +9,13 @@ pub mod backend;
 pub mod capabilities;
 pub mod delta;
 pub mod error;
+pub mod evaluate;
 pub mod ids;
 pub mod matching;
 pub mod packet;
 pub mod ruleset;
 pub mod set;
+pub mod text;
 pub mod transaction;
 pub mod verdict;
 

@@ -68,7 +68,16 @@ impl Chain {
         self.rules.iter().flat_map(|rule| {
             let looked = rule.matches.iter().filter_map(|m| match m {
                 Match::In(_, set) => Some(set),
-                _ => None,
+                Match::Family(_)
+                | Match::Prefix(..)
+                | Match::Protocol(_)
+                | Match::Port(..)
+                | Match::Icmpv6Type(..)
+                | Match::State(_)
+                | Match::OriginalDirection
+                | Match::TcpNotOpening
+                | Match::InputLink(_)
+                | Match::ReversePathMissing => None,
             });
             let mapped = match &rule.effect.outcome {
                 Outcome::Map(_, set) => Some(set),

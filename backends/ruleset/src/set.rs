@@ -1,6 +1,7 @@
 //! Sets and verdict maps. Owns what an element is and what growing a set means for who may talk.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::ids::{ChainName, LinkName, SetName};
 use crate::matching::{Family, PortRange, Protocol};
@@ -58,6 +59,27 @@ pub struct SetSpec {
     pub size: Option<u32>,
 }
 
+impl Shape {
+    /// The family whose packets can match, if there is only one.
+    pub const fn family(self) -> Option<Family> {
+        match self {
+            Self::Addresses(family)
+            | Self::Ranges(family)
+            | Self::Pairs(family)
+            | Self::Endpoints(family)
+            | Self::Verdicts(family)
+            | Self::Meter(family) => Some(family),
+            Self::Services | Self::Links => None,
+        }
+    }
+}
+
+/// How many sources a meter remembers when its spec declares no size; a new source beyond is not logged.
+pub const METER_SIZE: u32 = 65_535;
+
+/// How long a meter remembers a source that sends nothing more. Long enough for any burst to refill.
+pub const METER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// One key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -113,7 +135,13 @@ impl Set {
     pub const fn new(spec: SetSpec) -> Self {
         let elements = match spec.shape {
             Shape::Verdicts(_) => Elements::Verdicts(BTreeMap::new()),
-            _ => Elements::Members(BTreeSet::new()),
+            Shape::Addresses(_)
+            | Shape::Ranges(_)
+            | Shape::Pairs(_)
+            | Shape::Endpoints(_)
+            | Shape::Services
+            | Shape::Links
+            | Shape::Meter(_) => Elements::Members(BTreeSet::new()),
         };
         Self { spec, elements }
     }
@@ -123,6 +151,21 @@ impl Set {
         match &self.elements {
             Elements::Members(members) => members.contains(key).then_some(Value::Member),
             Elements::Verdicts(verdicts) => verdicts.get(key).cloned().map(Value::Verdict),
+        }
+    }
+
+    /// What the set holds for one point: an address is looked for among the ranges, a port among the services.
+    /// A meter holds nothing that we know of.
+    pub fn find(&self, point: &Key) -> Option<Value> {
+        match (self.spec.shape, point) {
+            (Shape::Ranges(_), Key::Address(address)) => {
+                self.covers_address(*address).then_some(Value::Member)
+            }
+            (Shape::Services, Key::Service(protocol, port)) => {
+                self.covers_service(*protocol, port.first()).then_some(Value::Member)
+            }
+            (Shape::Meter(_), _) => None,
+            (_, exact) => self.get(exact),
         }
     }
 
@@ -148,7 +191,9 @@ impl Set {
     /// Does some port range of the protocol hold the port?
     pub fn covers_service(&self, protocol: Protocol, port: u16) -> bool {
         let Elements::Members(members) = &self.elements else { return false };
-        members.iter().any(|key| matches!(key, Key::Service(p, range) if *p == protocol && range.contains(port)))
+        let Some(ceiling) = PortRange::new(port, u16::MAX) else { return false };
+        matches!(members.range(..=Key::Service(protocol, ceiling)).next_back(), Some(Key::Service(owner, range))
+            if *owner == protocol && range.contains(port))
     }
 
     /// Number of elements.
@@ -183,7 +228,9 @@ impl Set {
             (Elements::Verdicts(verdicts), Value::Verdict(verdict)) => {
                 Ok(verdicts.insert(key, verdict).map(Value::Verdict))
             }
-            _ => Err(WrongKind),
+            (Elements::Members(_), Value::Verdict(_)) | (Elements::Verdicts(_), Value::Member) => {
+                Err(WrongKind)
+            }
         }
     }
 
@@ -209,6 +256,3 @@ impl Set {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the value does not fit the shape of the set")]
 pub struct WrongKind;
-
-/// A set and the name it goes by.
-pub type Named = (SetName, Set);

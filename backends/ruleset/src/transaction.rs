@@ -38,7 +38,15 @@ impl Op {
     pub fn rules(&self) -> &[Rule] {
         match self {
             Self::AddRules(_, chain) => &chain.rules,
-            _ => &[],
+            Self::AddTable
+            | Self::DeleteTable
+            | Self::AddSet(..)
+            | Self::DeleteSet(_)
+            | Self::AddChain(..)
+            | Self::FlushChain(_)
+            | Self::DeleteChain(_)
+            | Self::AddElements(..)
+            | Self::RemoveElements(..) => &[],
         }
     }
 }
