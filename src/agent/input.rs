@@ -1,0 +1,110 @@
+//! What reaches the planner: changes of objects and of the host, and how current their sources are.
+use std::net::IpAddr;
+use std::time::Instant;
+
+use podwall_engine::change::Freshness;
+use podwall_engine::model::Links;
+use podwall_engine::{Change, Warning};
+use tokio::sync::mpsc;
+
+use crate::telemetry::metrics::Kind;
+
+/// A source of changes. The first write waits until every source of the agent is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Feed {
+    /// Watch of pods.
+    Pods,
+    /// Watch of namespaces.
+    Namespaces,
+    /// Watch of nodes.
+    Nodes,
+    /// Watch of NetworkPolicies.
+    Policies,
+    /// Folder of manifests.
+    Folder,
+    /// Links, addresses and routes of this host.
+    Host,
+}
+
+impl Feed {
+    /// For people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::Namespaces => "namespaces",
+            Self::Nodes => "nodes",
+            Self::Policies => "networkpolicies",
+            Self::Folder => "manifests",
+            Self::Host => "links of this host",
+        }
+    }
+
+    /// The metric label of what it brings.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Pods => Kind::Pod,
+            Self::Namespaces => Kind::Namespace,
+            Self::Nodes => Kind::Node,
+            Self::Policies => Kind::Policy,
+            Self::Folder => Kind::Agent,
+            Self::Host => Kind::Links,
+        }
+    }
+}
+
+/// One message.
+#[derive(Debug)]
+pub enum Input {
+    /// An object came, changed or went; `warnings` are what its reader closed and why.
+    Object {
+        /// What changed.
+        change: Change,
+        /// All that is wrong with the object as it is now.
+        warnings: Vec<Warning>,
+    },
+    /// An object that cannot be used at all; only told.
+    Unusable(Warning),
+    /// A source has delivered everything there is. Repeated after each relist.
+    Complete(Feed),
+    /// A source is connected, or has been away for a while.
+    Watch(Feed, Freshness),
+    /// The host's links, whole.
+    Links(Links),
+    /// Nothing answers to the address of a gone pod any more.
+    AddressFree(IpAddr),
+}
+
+/// A message with the moment it was received, for the lag metric.
+#[derive(Debug)]
+pub struct Stamped {
+    /// What.
+    pub input: Input,
+    /// When it reached the agent.
+    pub at: Instant,
+}
+
+/// The sending end. Bounded: a flood of objects slows its watch down instead of filling memory.
+#[derive(Debug, Clone)]
+pub struct Inputs(mpsc::Sender<Stamped>);
+
+/// The planner is gone: the agent is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is stopping")]
+pub struct Stopping;
+
+/// Messages that may wait. A page of a list is 500.
+const QUEUE: usize = 1024;
+
+impl Inputs {
+    /// A channel to a planner.
+    pub fn channel() -> (Self, mpsc::Receiver<Stamped>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Self(sender), receiver)
+    }
+
+    /// Sends, and waits while the planner is busy.
+    pub async fn send(&self, input: Input) -> Result<(), Stopping> {
+        let stamped = Stamped { input, at: Instant::now() };
+        self.0.send(stamped).await.map_err(|_| Stopping)
+    }
+}

@@ -1,0 +1,230 @@
+//! Every metric, in one list. The doc comment of a field is its HELP text; the field's name, behind `podwall_`, is
+//! the metric's name. Labels are closed enums: names of pods or policies never become labels.
+use std::fmt::Write as _;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::health::ConcernLabel;
+
+/// Declares the struct, its doc comments, and the registration of each field from one list.
+macro_rules! metrics {
+    ($( $(#[doc = $help:literal])+ $field:ident: $type:ty = $new:expr; )*) => {
+        /// The agent's metrics. Cloning a metric shares it; this struct is shared behind an `Arc`.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $( $(#[doc = $help])+ pub $field: $type, )*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("podwall");
+                $(
+                    let $field: $type = $new;
+                    let help = concat!($($help),+).trim().trim_end_matches('.');
+                    registry.register(stringify!($field), help, $field.clone());
+                )*
+                let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+                registry.register("build", "Version of this binary", build);
+                Self { registry, $($field),* }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// 1 when every promise holds, 0 when /readyz says why not.
+    ready: Gauge = Gauge::default();
+    /// 1 for each reason that keeps the node from being ready or is worth knowing.
+    concerns: Family<ConcernLabel, Gauge> = Family::default();
+    /// Objects known, by kind.
+    objects: Family<KindLabel, Gauge> = Family::default();
+    /// Pods on this node that are subjects of policies.
+    local_pods: Gauge = Gauge::default();
+    /// Changes taken in, by kind.
+    changes: Family<KindLabel, Counter> = Family::default();
+    /// Objects podwall could not fully understand or enforce; it keeps their subjects closed.
+    warnings: Gauge = Gauge::default();
+    /// Transactions sent to the kernel, by result.
+    commits: Family<CommitLabel, Counter> = Family::default();
+    /// Seconds one transaction took in the kernel.
+    commit_seconds: Histogram = Histogram::new(SECONDS);
+    /// Netlink messages sent in transactions.
+    commit_messages: Counter = Counter::default();
+    /// Bytes sent in transactions.
+    commit_bytes: Counter = Counter::default();
+    /// Seconds from receiving a change to its last stage standing in the kernel.
+    apply_lag_seconds: Histogram = Histogram::new(SECONDS);
+    /// Chains in our table.
+    chains: Gauge = Gauge::default();
+    /// Sets and maps in our table.
+    sets: Gauge = Gauge::default();
+    /// Elements in all sets of our table.
+    elements: Gauge = Gauge::default();
+    /// Chains the kernel refused; their pods are shut instead.
+    refused_chains: Gauge = Gauge::default();
+    /// Times another program wrote into our table.
+    foreign_changes: Counter = Counter::default();
+    /// Times the table was read back and put right, by cause; an audit that finds nothing wrong is not counted.
+    repairs: Family<RepairLabel, Counter> = Family::default();
+    /// Established flows that were judged again.
+    flows_judged: Counter = Counter::default();
+    /// Established flows that were cut.
+    flows_cut: Counter = Counter::default();
+    /// Times a watch had to be started again after a failure, by kind.
+    watch_restarts: Family<KindLabel, Counter> = Family::default();
+    /// 1 while the watch of a kind is connected.
+    watch_connected: Family<KindLabel, Gauge> = Family::default();
+    /// Manifest files that cannot be read; their last good content is enforced.
+    broken_manifests: Gauge = Gauge::default();
+    /// Kubernetes events about objects podwall could not understand, by result.
+    events: Family<EventLabel, Counter> = Family::default();
+    /// Resident memory of this process in bytes.
+    resident_memory_bytes: Gauge = Gauge::default();
+}
+
+/// Upper bounds in seconds: from the cost of one element to a node's whole table.
+const SECONDS: [f64; 14] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+impl Metrics {
+    /// The page a scraper reads (OpenMetrics text).
+    pub fn page(&self) -> Result<String, std::fmt::Error> {
+        if let Some(bytes) = resident() {
+            self.resident_memory_bytes.set(bytes);
+        }
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+}
+
+/// The second field of `/proc/self/statm` counts resident pages (proc(5)).
+fn resident() -> Option<i64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * i64::try_from(rustix::param::page_size()).ok()?)
+}
+
+/// Declares a label: a closed enum, how its values are written, and the label set of one that carries it.
+macro_rules! label {
+    ($(#[$doc:meta])* $set:ident { $name:ident: $type:ident }
+     $( $(#[doc = $help:literal])+ $variant:ident = $text:literal, )*) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $type {
+            $( $(#[doc = $help])+ $variant, )*
+        }
+
+        impl $type {
+            /// As it is written in labels.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $( Self::$variant => $text, )*
+                }
+            }
+        }
+
+        impl EncodeLabelValue for $type {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+                encoder.write_str(self.as_str())
+            }
+        }
+
+        #[doc = concat!("The label `", stringify!($name), "`.")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub struct $set {
+            $(#[$doc])*
+            pub $name: $type,
+        }
+
+        impl From<$type> for $set {
+            fn from($name: $type) -> Self {
+                Self { $name }
+            }
+        }
+    };
+}
+pub(super) use label;
+
+label! {
+    /// What a change or an object is.
+    KindLabel { kind: Kind }
+    /// Pods.
+    Pod = "pod",
+    /// Namespaces.
+    Namespace = "namespace",
+    /// Nodes.
+    Node = "node",
+    /// Policies of any kind.
+    Policy = "policy",
+    /// The host's interfaces and routes.
+    Links = "links",
+    /// The agent's own state: watches, grace period, refusals.
+    Agent = "agent",
+}
+
+label! {
+    /// What came of a commit.
+    CommitLabel { result: CommitResult }
+    /// It stands.
+    Done = "done",
+    /// The table had changed since it was read.
+    Stale = "stale",
+    /// The kernel refused an operation.
+    Rejected = "rejected",
+    /// Talking to the kernel went wrong, or the table is not ours.
+    Failed = "failed",
+}
+
+label! {
+    /// Why a table was read back and put right.
+    RepairLabel { cause: RepairCause }
+    /// The agent started.
+    Start = "start",
+    /// Another program wrote into it.
+    Foreign = "foreign",
+    /// A commit did not go through.
+    Failure = "failure",
+    /// The periodic audit found a difference.
+    Audit = "audit",
+}
+
+label! {
+    /// What came of writing a Kubernetes event.
+    EventLabel { result: EventResult }
+    /// Written.
+    Written = "written",
+    /// Another node's agent had written it already.
+    Known = "known",
+    /// The API server refused or was away.
+    Failed = "failed",
+    /// Too many were waiting.
+    Dropped = "dropped",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_carries_the_doc_comment_as_help_and_the_prefix() {
+        let metrics = Metrics::default();
+        metrics.commits.get_or_create(&CommitResult::Done.into()).inc();
+        let page = metrics.page().unwrap();
+        assert!(page.contains("# HELP podwall_commits Transactions sent to the kernel, by result.\n"), "{page}");
+        assert!(page.contains("podwall_commits_total{result=\"done\"} 1\n"), "{page}");
+        assert!(page.contains("podwall_build_info{version="), "{page}");
+    }
+
+    #[test]
+    fn resident_memory_is_that_of_this_process() {
+        assert!(resident().unwrap() > 100_000);
+    }
+}
