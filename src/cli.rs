@@ -2,7 +2,12 @@
 //!
 //! Owns parsing, how an error is told (one line, and what to do next) and which exit code it becomes.
 mod error;
+mod explain;
+mod objects;
 pub mod output;
+pub mod planning;
+mod render;
+mod teardown;
 
 use std::process::ExitCode;
 
@@ -33,6 +38,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Render(render::Render),
+    Explain(explain::Explain),
+    Teardown(teardown::Teardown),
 }
 
 /// Runs the program; the value is its exit code.
@@ -51,6 +59,9 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(self) -> CliResult {
         match self {
+            Self::Render(render) => render.run(),
+            Self::Explain(explain) => explain.run(),
+            Self::Teardown(teardown) => teardown.run(),
         }
     }
 }

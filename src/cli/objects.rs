@@ -1,0 +1,86 @@
+//! Where `render` and `explain` take the cluster from: manifests, or a live API server.
+//!
+//! Owns reading everything once into a [`Cluster`]. What each object means is the engine's business.
+mod live;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use podwall_engine::{Cluster, Warning, ingest};
+use serde_json::Value;
+
+use super::CliError;
+use crate::manifests::{self, ManifestError};
+
+/// Flags that say where the cluster is read from.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Where the objects come from")]
+pub struct ObjectSource {
+    /// Manifests: files, folders, or `-` for standard input; none: the live cluster is asked
+    #[arg(value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// Ask the API server this file names; default: $KUBECONFIG, ~/.kube/config, then in-cluster
+    #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+    kubeconfig: Option<PathBuf>,
+    /// Use this context of the kubeconfig
+    #[arg(long, value_name = "NAME", conflicts_with = "paths")]
+    context: Option<String>,
+}
+
+/// A cluster as it was found.
+#[derive(Debug, Default)]
+pub struct World {
+    /// Everything podwall has a use for.
+    pub cluster: Cluster,
+    /// What was closed because it could not be understood, and objects left out.
+    pub warnings: Vec<Warning>,
+}
+
+impl ObjectSource {
+    /// Reads everything once.
+    pub fn load(&self) -> Result<World, CliError> {
+        let mut world = World::default();
+        if self.paths.is_empty() {
+            let objects = live::list(self.kubeconfig.as_deref(), self.context.clone())?;
+            objects.iter().for_each(|object| world.take(object));
+        } else {
+            for path in &self.paths {
+                world.read(path)?;
+            }
+        }
+        Ok(world)
+    }
+}
+
+impl World {
+    /// Takes in the manifests of a file, a folder, or standard input (`-`).
+    pub fn read(&mut self, path: &Path) -> Result<(), CliError> {
+        let manifests = if path == Path::new("-") { standard_input()? } else { manifests::read(path).map_err(unread)? };
+        manifests.iter().for_each(|manifest| self.take(&manifest.object));
+        Ok(())
+    }
+
+    /// Takes in one object; what has no name is left out and reported.
+    fn take(&mut self, object: &Value) {
+        match ingest::object(object) {
+            Ok(None) => {}
+            Ok(Some((change, warnings))) => {
+                self.cluster.apply(change);
+                self.warnings.extend(warnings);
+            }
+            Err(warning) => self.warnings.push(warning),
+        }
+    }
+}
+
+fn standard_input() -> Result<Vec<manifests::Manifest>, CliError> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| CliError::io("reading standard input", error))?;
+    // JSON is YAML too, so one reader serves both when no ending tells.
+    manifests::parse(Path::new("standard input"), &text).map_err(unread)
+}
+
+fn unread(error: ManifestError) -> CliError {
+    CliError::Input { doing: "reading manifests".to_owned(), source: Box::new(error) }
+}

@@ -1,0 +1,85 @@
+//! One look at a live cluster: every object podwall reads, as raw JSON.
+//!
+//! Lists page by page, so that neither the server nor we hold one answer of a large cluster whole.
+use std::path::Path;
+
+use kube::api::{ListParams, Request};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::Value;
+
+use crate::cli::CliError;
+use crate::cli::error::Cause;
+
+/// What is listed: path, kind, API version. Namespaces go before the rest only for the reader's eye.
+const COLLECTIONS: [(&str, &str, &str); 4] = [
+    ("/api/v1/nodes", "Node", "v1"),
+    ("/api/v1/namespaces", "Namespace", "v1"),
+    ("/api/v1/pods", "Pod", "v1"),
+    ("/apis/networking.k8s.io/v1/networkpolicies", "NetworkPolicy", "networking.k8s.io/v1"),
+];
+
+/// Objects of a page: what client-go asks for by default.
+const PAGE: u32 = 500;
+
+/// Every node, namespace, pod and policy.
+pub fn list(kubeconfig: Option<&Path>, context: Option<String>) -> Result<Vec<Value>, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::io("starting the runtime", error))?;
+    runtime.block_on(async {
+        let config = config(kubeconfig, context).await?;
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config).map_err(|error| cluster("reading the kubeconfig", error))?;
+        let mut objects = Vec::new();
+        for (path, kind, version) in COLLECTIONS {
+            let listed = pages(&client, path).await.map_err(|error| cluster(&format!("listing {path} at {server}"), error))?;
+            objects.extend(listed.into_iter().map(|item| named(item, kind, version)));
+        }
+        Ok(objects)
+    })
+}
+
+async fn config(kubeconfig: Option<&Path>, context: Option<String>) -> Result<Config, CliError> {
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    match kubeconfig {
+        Some(path) => {
+            let doing = format!("reading {}", path.display());
+            let file = Kubeconfig::read_from(path).map_err(|error| cluster(&doing, error))?;
+            Config::from_custom_kubeconfig(file, &options).await.map_err(|error| cluster(&doing, error))
+        }
+        None if options.context.is_some() => {
+            Config::from_kubeconfig(&options).await.map_err(|error| cluster("reading the kubeconfig", error))
+        }
+        None => Config::infer().await.map_err(|error| cluster("looking for a cluster", error)),
+    }
+}
+
+async fn pages(client: &Client, path: &str) -> Result<Vec<Value>, Cause> {
+    let mut items = Vec::new();
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let mut page: Value = client.request(Request::new(path).list(&params)?).await?;
+        if let Some(Value::Array(found)) = page.get_mut("items").map(Value::take) {
+            items.extend(found);
+        }
+        match page.pointer("/metadata/continue").and_then(Value::as_str) {
+            Some(token) if !token.is_empty() => params = params.continue_token(token),
+            Some(_) | None => return Ok(items),
+        }
+    }
+}
+
+/// Items of a typed list leave out what the list says for all of them.
+fn named(mut item: Value, kind: &str, version: &str) -> Value {
+    if let Value::Object(fields) = &mut item {
+        fields.insert("kind".to_owned(), kind.into());
+        fields.insert("apiVersion".to_owned(), version.into());
+    }
+    item
+}
+
+fn cluster(doing: &str, error: impl Into<Cause>) -> CliError {
+    CliError::Cluster { doing: doing.to_owned(), source: error.into() }
+}

@@ -1,0 +1,68 @@
+//! Flags that change what ruleset a node gets, shared by `agent`, `render` and `explain`.
+use clap::{Args, ValueEnum};
+use ipnetwork::IpNetwork;
+use podwall_engine::{Options, PendingMode, PodRanges};
+
+/// How local addresses without a verdict are treated.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Promises")]
+pub struct PlanFlags {
+    /// When to drop packets of local pod addresses that have no verdict yet
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pending: Pending,
+    /// This node's pod ranges: `auto` takes the Node's podCIDRs if every known pod agrees; `off`; or CIDRs with commas
+    #[arg(long, value_name = "auto|off|CIDR,..", default_value = "auto", value_parser = pod_ranges)]
+    pod_cidrs: PodRanges,
+}
+
+/// `--pending`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Pending {
+    /// While a selected pod of this node has no address yet, or the view of the cluster is stale
+    #[default]
+    Selected,
+    /// Always
+    All,
+    /// Never
+    Off,
+}
+
+impl PlanFlags {
+    /// The options they stand for.
+    pub fn options(&self) -> Options {
+        let pending = match self.pending {
+            Pending::Selected => PendingMode::Selected,
+            Pending::All => PendingMode::All,
+            Pending::Off => PendingMode::Off,
+        };
+        Options { pending, pod_ranges: self.pod_cidrs.clone(), ..Options::default() }
+    }
+}
+
+fn pod_ranges(text: &str) -> Result<PodRanges, String> {
+    match text {
+        "auto" => Ok(PodRanges::Auto),
+        "off" => Ok(PodRanges::Off),
+        list => {
+            let range = |part: &str| {
+                let read: Result<IpNetwork, _> = part.trim().parse();
+                read.map_err(|_| format!("{part:?} is no CIDR; write for example 10.244.1.0/24,fd00:1::/64"))
+            };
+            list.split(',').map(range).collect::<Result<_, _>>().map(PodRanges::List)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pod_ranges_are_auto_off_or_a_list() {
+        assert_eq!(pod_ranges("auto"), Ok(PodRanges::Auto));
+        assert_eq!(pod_ranges("off"), Ok(PodRanges::Off));
+        let list = ["10.0.0.0/24", "fd00::/64"].map(|range| range.parse().unwrap());
+        assert_eq!(pod_ranges("10.0.0.0/24, fd00::/64"), Ok(PodRanges::List(list.into())));
+        assert!(pod_ranges("10.0.0.0/24,nonsense").unwrap_err().contains("\"nonsense\" is no CIDR"));
+    }
+}

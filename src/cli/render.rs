@@ -1,0 +1,114 @@
+//! `podwall render`: the ruleset a node would get, as text. Touches no kernel.
+use clap::{Args, ValueEnum};
+use podwall_engine::{NodeName, Plan, plan};
+use podwall_ruleset::text::nft_listing;
+use serde_json::{Value, json};
+
+use super::objects::{ObjectSource, World};
+use super::planning::PlanFlags;
+use super::{CliError, CliResult, Exit, output};
+
+/// Print the ruleset a node gets, without touching any kernel
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Print the ruleset a node gets, without touching any kernel.\n\n\
+        The same input always gives the same bytes, so two renders can be compared with diff(1). What could not be \
+        understood is told on standard error and isolates what it is about.",
+    after_help = "Examples:\n  \
+        podwall render manifests/ --node worker-1\n  \
+        kubectl get no,ns,po,netpol -A -o yaml | podwall render - --all-nodes\n  \
+        podwall render --node worker-1 | diff - <(podwall render --node worker-1 manifests/)"
+)]
+pub struct Render {
+    /// The node whose ruleset is wanted
+    #[arg(long, value_name = "NAME", required_unless_present = "all_nodes")]
+    node: Option<String>,
+    /// Every node, one after the other
+    #[arg(long, conflicts_with = "node")]
+    all_nodes: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    format: Format,
+    #[command(flatten)]
+    planning: PlanFlags,
+    #[command(flatten)]
+    objects: ObjectSource,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Format {
+    /// As `nft list table inet podwall` would show it
+    #[default]
+    Nft,
+    /// One JSON document: ruleset, where each rule comes from, warnings
+    Json,
+}
+
+impl Render {
+    /// Runs it.
+    pub fn run(self) -> CliResult {
+        let world = self.objects.load()?;
+        let nodes = self.nodes(&world)?;
+        let options = self.planning.options();
+        let plans: Vec<(NodeName, Plan)> = nodes
+            .into_iter()
+            .map(|node| {
+                let plan = plan(&world.cluster, &node, &options);
+                (node, plan)
+            })
+            .collect();
+        output::warn(&world.warnings);
+        match self.format {
+            Format::Nft => output::answer(&plans.iter().map(|(node, plan)| listing(node, plan)).collect::<String>())?,
+            Format::Json => output::answer_json(&document(&world, &plans))?,
+        }
+        Ok(Exit::Done)
+    }
+
+    fn nodes(&self, world: &World) -> Result<Vec<NodeName>, CliError> {
+        let known: Vec<NodeName> = world.cluster.nodes().map(|node| node.name.clone()).collect();
+        let Some(name) = &self.node else { return Ok(known) };
+        let wanted = NodeName::from(name.as_str());
+        // Manifests may leave out Node objects; a node that no pod is bound to either is a slip of the pen.
+        let inhabited = world.cluster.pods().any(|pod| pod.node.as_ref() == Some(&wanted));
+        if known.contains(&wanted) || inhabited {
+            return Ok(vec![wanted]);
+        }
+        let names: Vec<String> = known.iter().map(ToString::to_string).collect();
+        let choice = if names.is_empty() { "no node is known".to_owned() } else { format!("known: {}", names.join(", ")) };
+        Err(CliError::Usage(format!("there is no node {name} and no pod is bound to it; {choice}")))
+    }
+}
+
+fn listing(node: &NodeName, plan: &Plan) -> String {
+    let conditions: String = plan.conditions.iter().map(|condition| format!("# {condition}\n")).collect();
+    format!("# node {node}\n{conditions}{}", nft_listing(&plan.ruleset))
+}
+
+fn document(world: &World, plans: &[(NodeName, Plan)]) -> Value {
+    let warnings: Vec<String> = world.warnings.iter().map(ToString::to_string).collect();
+    let nodes: Vec<Value> = plans.iter().map(|(node, plan)| node_document(node, plan)).collect();
+    json!({ "nodes": nodes, "warnings": warnings })
+}
+
+fn node_document(node: &NodeName, plan: &Plan) -> Value {
+    let chains = plan.origins.chains.iter().map(|(chain, origin)| {
+        let policies: Vec<String> = origin.policies.iter().map(ToString::to_string).collect();
+        json!({ "chain": chain.as_str(), "direction": origin.direction.to_string(), "policies": policies })
+    });
+    let rules = plan.origins.rules.iter().map(|(rule, origin)| {
+        json!({
+            "rule": rule.to_string(),
+            "policy": origin.policy.to_string(),
+            "direction": origin.direction.to_string(),
+            "index": origin.index,
+        })
+    });
+    json!({
+        "node": node.to_string(),
+        "nft": nft_listing(&plan.ruleset),
+        "chains": chains.collect::<Vec<_>>(),
+        "rules": rules.collect::<Vec<_>>(),
+        "conditions": plan.conditions.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
