@@ -207,7 +207,7 @@ impl Case<'_> {
         let chain = chain_of(ruleset, address, direction);
         let governing = plan::governed(self.cluster, subject, direction);
         let policies = governing.iter().flat_map(|(governing, _)| governing.policies());
-        let visited: BTreeSet<RuleId> = trace.matched().collect();
+        let visited: BTreeSet<RuleId> = trace.steps.iter().map(|step| step.rule).collect();
         let nearest = match (&governing, allowed) {
             (Some((governing, _)), false) => {
                 nearest::nearest(self.cluster, governing, direction, subject, self.peer(direction))

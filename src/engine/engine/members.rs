@@ -21,22 +21,28 @@ pub(super) struct LiveGroup {
 impl Engine {
     /// The address went from one pod to another (or its pod changed): what is it a member of now?
     pub(super) fn refresh_members(&mut self, address: IpAddr, old: Option<&Pod>, new: Option<&Pod>) {
-        let family = Family::of(&address);
-        let namespaces = [old, new].into_iter().flatten().map(|pod| &pod.namespace);
-        let candidates: BTreeSet<SetName> =
-            namespaces.filter_map(|namespace| self.covering.get(namespace)).flatten().cloned().collect();
-        for set in candidates {
-            let Some(live) = self.groups.get(&set).filter(|live| live.family == family) else { continue };
-            let keys =
-                |pod: Option<&Pod>| pod.map(|pod| self.keys(&set, live, pod, address)).unwrap_or_default();
-            let (was, is) = (keys(old), keys(new));
+        let nothing = BTreeSet::new();
+        let covering =
+            |pod: Option<&Pod>| pod.and_then(|pod| self.covering.get(&pod.namespace)).unwrap_or(&nothing);
+        let (before, after) = (covering(old), covering(new));
+        let mut edits = Vec::new();
+        // Usually one and the same set of groups; most of them have nothing to do with the pod.
+        for set in before.union(after) {
+            let Some(live) = self.groups.get(set).filter(|live| live.family == Family::of(&address)) else {
+                continue;
+            };
+            let keys = |pod: Option<&Pod>, covering: &BTreeSet<SetName>| match pod {
+                Some(pod) if covering.contains(set) => live.group.keys(pod, address),
+                Some(_) | None => Vec::new(),
+            };
+            let (was, is) = (keys(old, before), keys(new, after));
+            if was != is {
+                edits.push((set.clone(), was, is));
+            }
+        }
+        for (set, was, is) in edits {
             self.exchange(&set, &was, &is);
         }
-    }
-
-    fn keys(&self, set: &SetName, live: &LiveGroup, pod: &Pod, address: IpAddr) -> Vec<Key> {
-        let covered = self.covering.get(&pod.namespace).is_some_and(|sets| sets.contains(set));
-        if covered { live.group.keys(pod, address) } else { Vec::new() }
     }
 
     fn exchange(&mut self, set: &SetName, was: &[Key], is: &[Key]) {
