@@ -170,9 +170,7 @@ impl Case<'_> {
             return None;
         }
         let plan = plan(self.cluster, &node, self.options);
-        let mut packet = self.packet();
-        packet.hook = Hook::Input;
-        Some(self.judge(&plan, &plan.ruleset, &packet, pod, Direction::Egress))
+        Some(self.judge(&plan, pod, Direction::Egress))
     }
 
     fn ingress(&self) -> Option<Judgement> {
@@ -181,30 +179,23 @@ impl Case<'_> {
         if self.from.address == self.to.address || self.from.host() == Some(&node) {
             return None;
         }
-        let plan = plan(self.cluster, &node, self.options);
-        let ruleset = with_open_egress(&plan.ruleset, self.from.address);
-        Some(self.judge(&plan, &ruleset, &self.packet(), pod, Direction::Ingress))
+        let mut plan = plan(self.cluster, &node, self.options);
+        plan.ruleset = with_open_egress(&plan.ruleset, self.from.address);
+        Some(self.judge(&plan, pod, Direction::Ingress))
     }
 
-    const fn packet(&self) -> Packet {
-        Packet::opening(self.from.address, self.to.address, self.transport)
-    }
-
-    fn judge(
-        &self,
-        plan: &Plan,
-        ruleset: &Ruleset,
-        packet: &Packet,
-        subject: &Pod,
-        direction: Direction,
-    ) -> Judgement {
-        let trace = evaluate(ruleset, packet);
-        let allowed = matches!(trace.decision, Decision::Accept);
+    fn judge(&self, plan: &Plan, subject: &Pod, direction: Direction) -> Judgement {
+        let mut packet = Packet::opening(self.from.address, self.to.address, self.transport);
         let address = match direction {
             Direction::Ingress => packet.destination,
             Direction::Egress => packet.source,
         };
-        let chain = chain_of(ruleset, address, direction);
+        if direction == Direction::Egress {
+            packet.hook = Hook::Input;
+        }
+        let trace = evaluate(&plan.ruleset, &packet);
+        let allowed = matches!(trace.decision, Decision::Accept);
+        let chain = chain_of(&plan.ruleset, address, direction);
         let governing = plan::governed(self.cluster, subject, direction);
         let policies = governing.iter().flat_map(|(governing, _)| governing.policies());
         let visited: BTreeSet<RuleId> = trace.steps.iter().map(|step| step.rule).collect();
