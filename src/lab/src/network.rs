@@ -82,7 +82,7 @@ impl Lab {
     /// Gives a running pod one more address, on which everything it serves is served too.
     pub fn add_address(&mut self, pod: &str, address: IpAddr) -> Result<(), LabError> {
         let pod = self.pods.get_mut(pod).ok_or_else(|| unknown("pod", pod))?;
-        pod.add_address(found("node", &self.nodes, &pod.node().to_owned())?, address)
+        pod.add_address(found("node", &self.nodes, pod.node())?, address)
     }
 
     /// A node by name.

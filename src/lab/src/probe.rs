@@ -118,6 +118,9 @@ impl Probe {
     }
 }
 
+/// A question or answer with its place in the list.
+type Numbered<T> = (usize, T);
+
 /// Asks many questions at the same time; the answers come in the order of the questions.
 ///
 /// Takes about as long as the longest timeout among each 480 questions.
@@ -125,7 +128,7 @@ pub fn probe_all(probes: &[(&Netns, Probe)]) -> Result<Vec<Answer>, LabError> {
     let mut answers = BTreeMap::new();
     let numbered: Vec<_> = probes.iter().enumerate().collect();
     for wave in numbered.chunks(AT_ONCE) {
-        let mut by_netns: BTreeMap<u64, (&Netns, Vec<(usize, Probe)>)> = BTreeMap::new();
+        let mut by_netns: BTreeMap<u64, (&Netns, Vec<Numbered<Probe>>)> = BTreeMap::new();
         for (number, (netns, probe)) in wave {
             by_netns.entry(netns.id()?).or_insert_with(|| (netns, Vec::new())).1.push((*number, *probe));
         }
@@ -148,7 +151,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// Runs inside the namespace: sends everything, then reads whatever is ready until all are answered or too late.
-fn ask(probes: Vec<(usize, Probe)>) -> Result<Vec<(usize, Answer)>, LabError> {
+fn ask(probes: Vec<Numbered<Probe>>) -> Result<Vec<Numbered<Answer>>, LabError> {
     let mut answers = Vec::with_capacity(probes.len());
     let mut waiting = Vec::with_capacity(probes.len());
     for (number, probe) in probes {

@@ -4,11 +4,12 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a test"
 )]
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     net::IpAddr,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -368,4 +369,49 @@ fn nothing_is_left_after_a_lab_is_dropped_or_panics() {
     let held: Vec<_> = std::fs::read_dir("/proc/self/fd").unwrap().flatten().collect();
     let ours = held.iter().filter_map(|fd| std::fs::read_link(fd.path()).ok());
     assert!(!ours.into_iter().any(|link| link.to_string_lossy() == format!("net:[{inode}]")));
+}
+
+/// Every process or descriptor anywhere that still holds one of these namespaces.
+fn holders(inodes: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let links = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        for path in links.map(|fd| fd.path()).chain([process.path().join("ns/net")]) {
+            let target = std::fs::read_link(&path).unwrap_or_default().to_string_lossy().into_owned();
+            if inodes.contains(&target) {
+                found.push(format!("{} holds {target}", path.display()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_is_left_after_the_process_is_killed() {
+    if !privileged() {
+        return;
+    }
+    if std::env::var("PODWALL_LAB_VICTIM").is_ok() {
+        let lab = world(Cni::Bridged);
+        for node in lab.nodes() {
+            println!("net:[{}]", node.netns().id().unwrap());
+        }
+        println!("ready");
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "nothing_is_left_after_the_process_is_killed", "--nocapture"])
+        .env("PODWALL_LAB_VICTIM", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let inodes: Vec<String> =
+        lines.take_while(|line| line != "ready").filter(|line| line.starts_with("net:[")).collect();
+    assert_eq!(inodes.len(), 2);
+    assert!(!holders(&inodes).is_empty(), "the victim holds them while it lives");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert_eq!(holders(&inodes), Vec::<String>::new());
 }
