@@ -1,6 +1,7 @@
 //! The words of the command line, one subcommand a file.
 //!
 //! Owns parsing, how an error is told (one line, and what to do next) and which exit code it becomes.
+mod demo;
 mod error;
 mod explain;
 mod objects;
@@ -38,16 +39,18 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Render(render::Render),
     Explain(explain::Explain),
     Teardown(teardown::Teardown),
+    #[command(hide = true)]
+    Tethered(demo::Tethered),
 }
 
 /// Runs the program; the value is its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    cli.color.apply();
-    match cli.command.run() {
+    match cli.run() {
         Ok(exit) => exit.into(),
         Err(error) => {
             output::complain(&error);
@@ -56,12 +59,21 @@ pub fn main() -> ExitCode {
     }
 }
 
+impl Cli {
+    fn run(self) -> CliResult {
+        self.color.apply();
+        self.command.run()
+    }
+}
+
 impl Command {
     fn run(self) -> CliResult {
         match self {
+            Self::Demo(demo) => demo.run(),
             Self::Render(render) => render.run(),
             Self::Explain(explain) => explain.run(),
             Self::Teardown(teardown) => teardown.run(),
+            Self::Tethered(tethered) => tethered.run(),
         }
     }
 }

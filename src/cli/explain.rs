@@ -2,7 +2,7 @@
 //!
 //! Owns the question's grammar and how the answer looks. The answer itself is the engine's
 //! ([`podwall_engine::explain`]): the very ruleset the two nodes load, run through the simulator.
-mod target;
+pub mod target;
 
 use clap::Args;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, presets};
@@ -88,7 +88,7 @@ pub fn picture(answer: &Explanation) -> String {
 
 fn table(answer: &Explanation) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).enforce_styling();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).enforce_styling();
     for (name, judgement) in [("egress", &answer.egress), ("ingress", &answer.ingress)] {
         if let Some(judgement) = judgement {
             rows(name, judgement).into_iter().for_each(|row| drop(table.add_row(row)));

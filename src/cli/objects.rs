@@ -11,7 +11,7 @@ use podwall_engine::{Cluster, Warning, ingest};
 use serde_json::Value;
 
 use super::CliError;
-use crate::manifests::{self, ManifestError};
+use crate::manifests::{self, Manifest, ManifestError};
 
 /// Flags that say where the cluster is read from.
 #[derive(Debug, Clone, Args)]
@@ -57,8 +57,13 @@ impl World {
     /// Takes in the manifests of a file, a folder, or standard input (`-`).
     pub fn read(&mut self, path: &Path) -> Result<(), CliError> {
         let manifests = if path == Path::new("-") { standard_input()? } else { manifests::read(path).map_err(unread)? };
-        manifests.iter().for_each(|manifest| self.take(&manifest.object));
+        self.take_all(&manifests);
         Ok(())
+    }
+
+    /// Takes in manifests that were read already.
+    pub fn take_all(&mut self, manifests: &[Manifest]) {
+        manifests.iter().for_each(|manifest| self.take(&manifest.object));
     }
 
     /// Takes in one object; what has no name is left out and reported.
@@ -74,7 +79,7 @@ impl World {
     }
 }
 
-fn standard_input() -> Result<Vec<manifests::Manifest>, CliError> {
+fn standard_input() -> Result<Vec<Manifest>, CliError> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(|error| CliError::io("reading standard input", error))?;
     // JSON is YAML too, so one reader serves both when no ending tells.
