@@ -3,6 +3,7 @@
 //! Deliberately plain: it scans everything and keeps nothing. The [`Engine`](crate::Engine) must come to the same
 //! bytes step by step.
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -92,6 +93,21 @@ pub enum Condition {
     PodRangeContradicted(IpAddr),
     /// `--pod-cidrs auto`, but the node has no podCIDR.
     PodRangeUnknown,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NodeUnknown => f.write_str("the API server knows no node of this name; check --node-name"),
+            Self::PodRangeContradicted(address) => {
+                write!(f, "pod address {address} contradicts the node's podCIDRs; name the ranges with --pod-cidrs")
+            }
+            Self::PodRangeUnknown => {
+                f.write_str("the node has no podCIDR, so new pods have no protection before their first verdict; \
+                             name the ranges with --pod-cidrs, or choose --pending off")
+            }
+        }
+    }
 }
 
 /// Where a chain or rule comes from.
