@@ -1,4 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 #![doc = include_str!("PROMISES.md")]
 
+pub mod agent;
 pub mod cli;
+pub mod manifests;
+pub mod telemetry;

@@ -1,11 +1,11 @@
 //! What reaches the planner: changes of objects and of the host, and how current their sources are.
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use podwall_engine::change::Freshness;
-use podwall_engine::model::Links;
 use podwall_engine::{Change, Warning};
 use tokio::sync::mpsc;
+
+use super::host::view::View;
 
 use crate::telemetry::metrics::Kind;
 
@@ -66,12 +66,10 @@ pub enum Input {
     Unusable(Warning),
     /// A source has delivered everything there is. Repeated after each relist.
     Complete(Feed),
-    /// A source is connected, or has been away for a while.
-    Watch(Feed, Freshness),
-    /// The host's links, whole.
-    Links(Links),
-    /// Nothing answers to the address of a gone pod any more.
-    AddressFree(IpAddr),
+    /// A watch stands again, or has been away for a while, with the reason.
+    Watch(Feed, Option<String>),
+    /// The host's network, whole.
+    Host(Arc<View>),
 }
 
 /// A message with the moment it was received, for the lag metric.
@@ -106,5 +104,15 @@ impl Inputs {
     pub async fn send(&self, input: Input) -> Result<(), Stopping> {
         let stamped = Stamped { input, at: Instant::now() };
         self.0.send(stamped).await.map_err(|_| Stopping)
+    }
+
+    /// The same from a thread.
+    pub fn send_blocking(&self, input: Input) -> Result<(), Stopping> {
+        self.0.blocking_send(Stamped { input, at: Instant::now() }).map_err(|_| Stopping)
+    }
+
+    /// The planner is gone.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
     }
 }

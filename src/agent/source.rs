@@ -5,18 +5,18 @@
 //! before: losing a mount must not open a node.
 pub mod folder;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
 
 use super::input::{Feed, Input, Inputs, Stopping};
 use crate::telemetry::health::Concern;
 use crate::telemetry::server::Telemetry;
-use folder::{Folder, Look};
+pub use folder::Look;
+use folder::Folder;
 
 /// Between two looks when nothing notifies.
 const POLL: Duration = Duration::from_millis(500);
@@ -36,46 +36,30 @@ pub enum SourceError {
 }
 
 /// Checks that the folder can be read at all: a mistyped path is an error, not an empty cluster.
-pub fn check(folder: &std::path::Path) -> Result<(), SourceError> {
+pub fn check(folder: &Path) -> Result<(), SourceError> {
     std::fs::read_dir(folder)
         .map(drop)
         .map_err(|source| SourceError::Folder { folder: folder.to_owned(), source })
 }
 
-/// Feeds the planner from the folder until the agent stops.
-pub async fn run(path: PathBuf, inputs: Inputs, telemetry: Telemetry) -> Result<(), Stopping> {
-    let mut bell = Bell::of(&path);
+/// Feeds the planner from the folder until the agent stops. Blocks: it has a thread of its own, because reading a
+/// large folder takes a second and must not hold up the runtime.
+pub fn run(path: PathBuf, inputs: &Inputs, telemetry: &Telemetry) -> Result<(), Stopping> {
+    let bell = Bell::of(&path);
     let mut folder = Folder::new(path);
-    loop {
-        let (back, look) = look(folder).await;
-        folder = back;
-        tell(&look, &telemetry);
+    while !inputs.is_closed() {
+        let look = folder.look(std::time::SystemTime::now());
+        tell(&look, telemetry);
         let again = if look.unsettled { folder::SETTLE } else { POLL };
         for input in look.inputs {
-            inputs.send(input).await?;
+            inputs.send_blocking(input)?;
         }
         if look.complete {
-            inputs.send(Input::Complete(Feed::Folder)).await?;
+            inputs.send_blocking(Input::Complete(Feed::Folder))?;
         }
-        bell.wait(again).await;
+        bell.wait(again);
     }
-}
-
-/// Reading may take a second for a large folder; it must not hold up the runtime.
-async fn look(mut folder: Folder) -> (Folder, Look) {
-    let path = folder.path().to_owned();
-    let looking = tokio::task::spawn_blocking(move || {
-        let look = folder.look(std::time::SystemTime::now());
-        (folder, look)
-    });
-    match looking.await {
-        Ok(looked) => looked,
-        // Only a panic while reading ends up here; what was enforced stays, since nothing is sent.
-        Err(error) => {
-            tracing::error!(%error, "reading the manifests");
-            (Folder::new(path), Look::default())
-        }
-    }
+    Ok(())
 }
 
 fn tell(look: &Look, telemetry: &Telemetry) {
@@ -89,11 +73,11 @@ fn tell(look: &Look, telemetry: &Telemetry) {
 }
 
 /// Rings when something in the folder changed.
-struct Bell(Option<AsyncFd<Arc<OwnedFd>>>);
+struct Bell(Option<OwnedFd>);
 
 impl Bell {
     /// A bell that never rings is good enough: the folder is looked at anyway.
-    fn of(path: &std::path::Path) -> Self {
+    fn of(path: &Path) -> Self {
         let flags = WatchFlags::CLOSE_WRITE
             | WatchFlags::CREATE
             | WatchFlags::MOVED_TO
@@ -101,18 +85,21 @@ impl Bell {
             | WatchFlags::DELETE
             | WatchFlags::ATTRIB;
         let made = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
-            .and_then(|fd| inotify::add_watch(&fd, path, flags).map(|_| fd))
-            .map_err(std::io::Error::from)
-            .and_then(|fd| AsyncFd::new(Arc::new(fd)));
+            .and_then(|fd| inotify::add_watch(&fd, path, flags).map(|_| fd));
         Self(made.inspect_err(|error| tracing::debug!(%error, "no inotify; polling")).ok())
     }
 
-    async fn wait(&mut self, at_most: Duration) {
-        let Some(bell) = &self.0 else { return tokio::time::sleep(at_most).await };
-        if let Ok(Ok(mut ready)) = tokio::time::timeout(at_most, bell.readable()).await {
-            let mut buffer = [0_u8; 4096];
-            while rustix::io::read(bell.get_ref(), &mut buffer).is_ok_and(|read| read > 0) {}
-            ready.clear_ready();
+    fn wait(&self, at_most: Duration) {
+        let Some(bell) = &self.0 else { return std::thread::sleep(at_most) };
+        let limit = Timespec::try_from(at_most).ok();
+        let mut ready = [PollFd::new(bell, PollFlags::IN)];
+        match poll(&mut ready, limit.as_ref()) {
+            Ok(0) => {}
+            Ok(_) => {
+                let mut buffer = [0_u8; 4096];
+                while rustix::io::read(bell, &mut buffer).is_ok_and(|read| read > 0) {}
+            }
+            Err(_) => std::thread::sleep(at_most),
         }
     }
 }

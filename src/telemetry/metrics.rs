@@ -105,11 +105,12 @@ impl Metrics {
     }
 }
 
-/// The second field of `/proc/self/statm` counts resident pages (proc(5)).
+/// `VmRSS` in kibibytes (proc_pid_status(5)).
 fn resident() -> Option<i64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: i64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * i64::try_from(rustix::param::page_size()).ok()?)
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: i64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 /// Declares a label: a closed enum, how its values are written, and the label set of one that carries it.
