@@ -21,6 +21,9 @@ pub mod text;
 pub mod transaction;
 pub mod verdict;
 
+#[cfg(test)]
+mod world;
+
 pub use backend::{Backend, Counter, ForeignChange, Observed, Receipt};
 pub use capabilities::{Atomicity, Capabilities, Guard};
 pub use delta::{Delta, Recorder};

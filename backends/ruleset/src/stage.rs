@@ -165,3 +165,6 @@ fn staged(ground: &Ground<'_>) -> Vec<Stage> {
     ];
     order.into_iter().filter_map(|(kind, ops)| Stage::of(kind, ops)).collect()
 }
+
+#[cfg(test)]
+mod tests;
