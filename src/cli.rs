@@ -1,14 +1,14 @@
 //! The words of the command line, one subcommand a file.
 //!
 //! Owns parsing, how an error is told (one line, and what to do next) and which exit code it becomes.
-mod demo;
-mod error;
-mod explain;
-mod objects;
+pub mod demo;
+pub mod error;
+pub mod explain;
+pub mod objects;
 pub mod output;
 pub mod planning;
-mod render;
-mod teardown;
+pub mod render;
+pub mod teardown;
 
 use std::process::ExitCode;
 

@@ -2,14 +2,14 @@
 //!
 //! Owns the order of events. Everything lives in network namespaces that only open file descriptors hold, so nothing
 //! outlives the process, and nothing of the host's own network is touched.
-mod agents;
-mod folder;
-mod interrupt;
-mod live;
-mod matrix;
-mod report;
-mod stage;
-mod story;
+pub mod agents;
+pub mod folder;
+pub mod interrupt;
+pub mod live;
+pub mod matrix;
+pub mod report;
+pub mod stage;
+pub mod story;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -105,8 +105,13 @@ impl Demo {
 }
 
 fn write_manifests(place: &Path) -> CliResult {
-    std::fs::create_dir_all(place).map_err(|error| CliError::io(format!("making {}", place.display()), error))?;
-    CHAPTERS.iter().take(2).flat_map(|chapter| chapter.pages).try_for_each(|page| folder::save(place, page))?;
+    std::fs::create_dir_all(place)
+        .map_err(|error| CliError::io(format!("making {}", place.display()), error))?;
+    CHAPTERS
+        .iter()
+        .take(2)
+        .flat_map(|chapter| chapter.pages)
+        .try_for_each(|page| folder::save(place, page))?;
     let place = place.display();
     output::answer(&format!(
         "wrote the demo's manifests; try\n  podwall explain --from shop/web --to shop/db:5432 {place}\n  \
@@ -165,7 +170,16 @@ impl Theatre {
         self.agents.alive()?;
         let fates = self.fates(&connections, edit)?;
         let before = self.tables.last().map(|(seen, _)| seen);
-        report.act(&Act { number, chapter, frame: &self.story.frame(), seen: &seen, expected: &expected, before, in_force, fates })?;
+        report.act(&Act {
+            number,
+            chapter,
+            frame: &self.story.frame(),
+            seen: &seen,
+            expected: &expected,
+            before,
+            in_force,
+            fates,
+        })?;
         self.tables.push((seen, expected));
         Ok(())
     }
@@ -179,7 +193,8 @@ impl Theatre {
             self.interrupts.check()?;
             let asked = Instant::now();
             let reached = self.stage.ask(&changed, GLANCE)?;
-            let settled = changed.iter().zip(reached).all(|(probe, reach)| wanted(expected, probe) == Some(reach));
+            let settled =
+                changed.iter().zip(reached).all(|(probe, reach)| wanted(expected, probe) == Some(reach));
             // The table that follows will show what is still wrong after that.
             if settled || saved.elapsed() > PATIENCE {
                 return Ok(asked.duration_since(saved));
@@ -197,8 +212,12 @@ impl Theatre {
     fn connections(&self) -> Result<Vec<Live>, CliError> {
         let open = |(from, to): &(&str, &str)| {
             let (from, to) = (self.story.actor(from)?, self.story.actor(to)?);
-            let port = self.story.doors.iter().find(|door| door.owner.name == to.name).map_or(0, |door| door.port);
-            Live::start(format!("{} -> {} tcp/{port}", from.name, to.name), self.stage.connect(from, to, port)?)
+            let port =
+                self.story.doors.iter().find(|door| door.owner.name == to.name).map_or(0, |door| door.port);
+            Live::start(
+                format!("{} -> {} tcp/{port}", from.name, to.name),
+                self.stage.connect(from, to, port)?,
+            )
         };
         let connections = CONNECTIONS.iter().map(open).collect::<Result<_, _>>()?;
         // Let them be seen to work before the edit.

@@ -5,7 +5,7 @@
 pub mod target;
 
 use clap::Args;
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, presets};
+use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
 use podwall_engine::explain::{End, Explanation, Judgement, Query, Unanswerable, explain};
 use podwall_engine::{Cluster, Options};
 use podwall_ruleset::packet::Transport;
@@ -63,12 +63,18 @@ impl Explain {
 }
 
 /// Asks the engine; a question without a port is a ping in whichever family the two have in common.
-pub fn ask(cluster: &Cluster, options: &Options, from: &End, to: &Target) -> Result<Explanation, Unanswerable> {
+pub fn ask(
+    cluster: &Cluster,
+    options: &Options,
+    from: &End,
+    to: &Target,
+) -> Result<Explanation, Unanswerable> {
     /// Echo request (RFC 792).
     const PING4: Transport = Transport::Icmp(8);
     /// Echo request (RFC 4443).
     const PING6: Transport = Transport::Icmpv6(128);
-    let ask = |transport| explain(cluster, options, &Query { from: from.clone(), to: to.end.clone(), transport });
+    let ask =
+        |transport| explain(cluster, options, &Query { from: from.clone(), to: to.end.clone(), transport });
     match to.transport {
         Some(transport) => ask(transport),
         None => ask(PING4).or_else(|error| match error {
@@ -91,7 +97,7 @@ fn table(answer: &Explanation) -> String {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).enforce_styling();
     for (name, judgement) in [("egress", &answer.egress), ("ingress", &answer.ingress)] {
         if let Some(judgement) = judgement {
-            rows(name, judgement).into_iter().for_each(|row| drop(table.add_row(row)));
+            table.add_rows(rows(name, judgement));
         }
     }
     if table.is_empty() { String::new() } else { format!("{}\n", table.trim_fmt()) }
@@ -110,7 +116,7 @@ fn rows(direction: &str, judgement: &Judgement) -> Vec<Row> {
         more(Cell::new(format!("nearest rule: {} {}: {}", nearest.policy, nearest.rule, nearest.misses)));
     }
     if let (false, Some(chain)) = (judgement.allowed, &judgement.chain) {
-        more(Cell::new(format!("counted and dropped in chain {chain}")).add_attribute(Attribute::Dim));
+        more(Cell::new(format!("counted and dropped in chain {chain}")));
     }
     rows
 }

@@ -1,7 +1,7 @@
 //! Where `render` and `explain` take the cluster from: manifests, or a live API server.
 //!
 //! Owns reading everything once into a [`Cluster`]. What each object means is the engine's business.
-mod live;
+pub mod live;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,8 @@ impl ObjectSource {
 impl World {
     /// Takes in the manifests of a file, a folder, or standard input (`-`).
     pub fn read(&mut self, path: &Path) -> Result<(), CliError> {
-        let manifests = if path == Path::new("-") { standard_input()? } else { manifests::read(path).map_err(unread)? };
+        let manifests =
+            if path == Path::new("-") { standard_input()? } else { manifests::read(path).map_err(unread)? };
         self.take_all(&manifests);
         Ok(())
     }
@@ -81,7 +82,9 @@ impl World {
 
 fn standard_input() -> Result<Vec<Manifest>, CliError> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(|error| CliError::io("reading standard input", error))?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| CliError::io("reading standard input", error))?;
     // JSON is YAML too, so one reader serves both when no ending tells.
     manifests::parse(Path::new("standard input"), &text).map_err(unread)
 }

@@ -32,7 +32,7 @@ const fn colored(color: AnsiColor) -> Style {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ColorFlag {
     /// Print plain text even on a terminal; the NO_COLOR environment variable does the same
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     no_color: bool,
 }
 

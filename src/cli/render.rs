@@ -59,7 +59,9 @@ impl Render {
             .collect();
         output::warn(&world.warnings);
         match self.format {
-            Format::Nft => output::answer(&plans.iter().map(|(node, plan)| listing(node, plan)).collect::<String>())?,
+            Format::Nft => {
+                output::answer(&plans.iter().map(|(node, plan)| listing(node, plan)).collect::<String>())?
+            }
             Format::Json => output::answer_json(&document(&world, &plans))?,
         }
         Ok(Exit::Done)
@@ -75,7 +77,11 @@ impl Render {
             return Ok(vec![wanted]);
         }
         let names: Vec<String> = known.iter().map(ToString::to_string).collect();
-        let choice = if names.is_empty() { "no node is known".to_owned() } else { format!("known: {}", names.join(", ")) };
+        let choice = if names.is_empty() {
+            "no node is known".to_owned()
+        } else {
+            format!("known: {}", names.join(", "))
+        };
         Err(CliError::Usage(format!("there is no node {name} and no pod is bound to it; {choice}")))
     }
 }

@@ -38,7 +38,12 @@ struct Agent {
 
 impl Agents {
     /// Starts one on each node and waits until all have enforced what the folder holds.
-    pub fn start(story: &Story, stage: &Stage, folder: &Folder, interrupts: &Interrupts) -> Result<Self, CliError> {
+    pub fn start(
+        story: &Story,
+        stage: &Stage,
+        folder: &Folder,
+        interrupts: &Interrupts,
+    ) -> Result<Self, CliError> {
         let nodes = story.nodes.iter().map(|node| node.name.to_string());
         let mut agents = Self(nodes.map(|node| Agent::start(node, stage, folder)).collect::<Result<_, _>>()?);
         let start = Instant::now();
@@ -106,11 +111,13 @@ impl Agent {
         }
     }
 
-    /// The end of its log is the best explanation there is.
+    /// Its own last complaint is the best explanation there is.
     fn failure(&self, what: &str) -> CliError {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
-        CliError::Io { doing: format!("the agent of {}: {what}", self.node), source: last.into() }
+        let complaint = log.lines().rfind(|line| line.to_lowercase().contains("error"));
+        let said = complaint.or_else(|| log.lines().rfind(|line| !line.trim().is_empty()));
+        let said = said.unwrap_or("it said nothing").to_owned();
+        CliError::Io { doing: format!("the agent of {}: {what}", self.node), source: said.into() }
     }
 }
 
@@ -157,7 +164,6 @@ impl Tethered {
         let thread = std::thread::Builder::new().name("tether".to_owned()).spawn(wait);
         thread.map_err(|error| CliError::io("watching standard input", error))?;
         let words = std::iter::once("podwall".to_owned()).chain(self.words);
-        let cli = Cli::try_parse_from(words).map_err(|error| CliError::Usage(error.to_string()))?;
-        cli.run()
+        Cli::parse_from(words).run()
     }
 }

@@ -19,7 +19,8 @@ impl Folder {
         // Fails if it is there: nobody can have prepared it for us.
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         let folder = Self(path);
-        fs::create_dir(folder.manifests()).map_err(|error| CliError::io("making the manifest folder", error))?;
+        fs::create_dir(folder.manifests())
+            .map_err(|error| CliError::io("making the manifest folder", error))?;
         Ok(folder)
     }
 
@@ -49,6 +50,7 @@ impl Drop for Folder {
 /// Writes a page whole: beside its place first, then renamed, so that no reader ever sees half of it.
 pub fn save(folder: &Path, (name, text): &Page) -> Result<(), CliError> {
     let draft = folder.join(format!(".{name}.draft"));
-    let written: io::Result<()> = fs::write(&draft, text).and_then(|()| fs::rename(&draft, folder.join(name)));
+    let written: io::Result<()> =
+        fs::write(&draft, text).and_then(|()| fs::rename(&draft, folder.join(name)));
     written.map_err(|error| CliError::io(format!("writing {}", folder.join(name).display()), error))
 }

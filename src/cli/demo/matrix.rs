@@ -173,12 +173,13 @@ impl Picture<'_> {
         let (glyph, style) = seen.glyph();
         let changed = self.before.is_some_and(|before| before.get(at) != seen);
         let wrong = self.expected.get(at) != seen;
-        let (shown, style) = match (wrong, changed) {
-            (true, _) => (format!("!{glyph}!"), style.invert().bold()),
-            (false, true) => (format!("[{glyph}]"), style.bold()),
-            (false, false) => (format!(" {glyph} "), style),
+        let (left, right, style) = match (wrong, changed) {
+            (true, _) => ("!", "!", style.invert().bold()),
+            (false, true) => ("[", "]", style.bold()),
+            (false, false) => (" ", " ", style),
         };
-        format!("  {}  ", paint(style, shown))
+        let sign = paint(style, format!("{left}{glyph}{right}").trim());
+        if wrong || changed { format!("  {sign}  ") } else { format!("   {sign}   ") }
     }
 }
 

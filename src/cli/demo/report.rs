@@ -87,13 +87,19 @@ impl Report {
         self.agreement.agreed += agreement.agreed;
         self.agreement.probes += agreement.probes;
         self.cut_as_expected &= as_expected(&act.fates);
-        let picture = Picture { frame: act.frame, seen: act.seen, expected: act.expected, before: act.before };
+        let picture =
+            Picture { frame: act.frame, seen: act.seen, expected: act.expected, before: act.before };
         let title = paint(HEAD, format!("{}. {}", act.number + 1, act.chapter.title));
         let in_force = act.in_force.map(|took| {
             let within = paint(HEAD, format!("{} ms", took.as_millis()));
             format!(" In force on both nodes {within} after the files were saved.")
         });
-        self.tell(&format!("\n{title}  {}{}\n\n{}\n", act.chapter.told, in_force.unwrap_or_default(), picture.draw()))?;
+        self.tell(&format!(
+            "\n{title}  {}{}\n\n{}\n",
+            act.chapter.told,
+            in_force.unwrap_or_default(),
+            picture.draw()
+        ))?;
         if act.number == 0 {
             self.tell(&format!("{}\n", matrix::legend()))?;
         }

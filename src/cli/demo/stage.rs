@@ -28,7 +28,8 @@ impl Stage {
             let used = |family: Family| story.families().contains(&family);
             let addresses = node.addresses.iter().filter(|address| used(Family::of(address)));
             let ranges = node.pod_ranges.iter().filter(|range| used(Family::of(&range.ip())));
-            let plan = addresses.fold(NodePlan::routed(&node.name.to_string()), |plan, address| plan.address(*address));
+            let plan = addresses
+                .fold(NodePlan::routed(&node.name.to_string()), |plan, address| plan.address(*address));
             lab.add_node(ranges.fold(plan, |plan, range| plan.pod_range(*range)))?;
         }
         for actor in &story.actors {
@@ -85,8 +86,10 @@ impl Stage {
     pub fn connect(&self, from: &Actor, to: &Actor, port: u16) -> Result<Flow, CliError> {
         let family = |address: &&std::net::IpAddr| from.address(Family::of(address)).is_some();
         let address = to.addresses.iter().find(family).copied();
-        let address = address.ok_or_else(|| CliError::Usage(format!("{} and {} share no family", from.name, to.name)))?;
-        let open = || Flow::open(self.netns(from)?, Probe::tcp(address, port).timeout(Duration::from_secs(2)));
+        let address = address
+            .ok_or_else(|| CliError::Usage(format!("{} and {} share no family", from.name, to.name)))?;
+        let open =
+            || Flow::open(self.netns(from)?, Probe::tcp(address, port).timeout(Duration::from_secs(2)));
         open().map_err(|error| failed(&format!("connecting {} to {}", from.name, to.name), error))
     }
 

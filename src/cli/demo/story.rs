@@ -1,18 +1,19 @@
 //! The cast and the plot: who is there, which ports are tried, and what changes from chapter to chapter.
 //!
 //! The manifests beside this file are the whole truth; names, nodes and addresses are read from them.
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use podwall_engine::explain::End;
-use podwall_engine::{NodeName, Options};
+use podwall_engine::model::Node;
+use podwall_engine::{NodeName, Options, Plan, plan};
 use podwall_lab::Protocol;
 use podwall_ruleset::Family;
-use podwall_ruleset::packet::Transport;
+use podwall_ruleset::evaluate::{Decision, evaluate};
+use podwall_ruleset::packet::{Packet, Transport};
 
 use super::matrix::{Frame, Matrix, Reach};
 use crate::cli::CliError;
-use crate::cli::explain::{self, Target};
 use crate::cli::objects::World;
 use crate::manifests;
 
@@ -98,8 +99,11 @@ const DOORS: [(&str, Protocol, u16); 11] = [
 pub const CONNECTIONS: [(&str, &str); 2] = [("shop/worker", "shop/db"), ("shop/api", "shop/db")];
 
 /// Pairs explained at the end.
-pub const QUESTIONS: [(&str, &str); 3] =
-    [("shop/worker", "shop/db:5432"), ("crawler", "shop/web:8080"), ("guest/stranger", "monitoring/grafana:3000")];
+pub const QUESTIONS: [(&str, &str); 3] = [
+    ("shop/worker", "shop/db:5432"),
+    ("crawler", "shop/web:8080"),
+    ("guest/stranger", "monitoring/grafana:3000"),
+];
 
 /// Where somebody lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +112,15 @@ pub enum Home {
     Node(String),
     /// Outside of the cluster.
     Outside,
+}
+
+impl Home {
+    fn is(&self, name: &str) -> bool {
+        match self {
+            Self::Node(node) => node == name,
+            Self::Outside => false,
+        }
+    }
 }
 
 /// Somebody who sends and may be reached.
@@ -161,7 +174,7 @@ pub struct Story {
     /// Columns of the tables.
     pub doors: Vec<Door>,
     /// Nodes: name, own addresses, pod ranges.
-    pub nodes: Vec<podwall_engine::model::Node>,
+    pub nodes: Vec<Node>,
     families: Vec<Family>,
 }
 
@@ -218,7 +231,9 @@ impl Story {
     pub fn tries(&self) -> Vec<Try<'_>> {
         let mut tries = Vec::new();
         for (row, from) in self.actors.iter().enumerate() {
-            for (column, door) in self.doors.iter().enumerate().filter(|(_, door)| door.owner.name != from.name) {
+            for (column, door) in
+                self.doors.iter().enumerate().filter(|(_, door)| door.owner.name != from.name)
+            {
                 for family in &self.families {
                     if let (Some(_), Some(to)) = (from.address(*family), door.owner.address(*family)) {
                         tries.push(Try { at: (row, column), family: *family, from, door, to });
@@ -229,17 +244,22 @@ impl Story {
         tries
     }
 
-    /// What the policies say after so many chapters.
+    /// What the policies say after so many chapters: each first packet run through the rulesets of the nodes it
+    /// crosses.
     pub fn expected(&self, chapters: usize) -> Result<Matrix, CliError> {
         let world = world(chapters)?;
+        let plan =
+            |node: &Node| (node.name.to_string(), plan(&world.cluster, &node.name, &Options::default()));
+        let plans: BTreeMap<String, Plan> = self.nodes.iter().map(plan).collect();
         let mut matrix = Matrix::empty(&self.frame());
         for probe in self.tries() {
             let Some(source) = probe.from.address(probe.family) else { continue };
-            let to = Target { end: End::Address(probe.to), transport: Some(probe.transport()) };
-            let answer = explain::ask(&world.cluster, &Options::default(), &End::Address(source), &to)
-                .map_err(|error| CliError::Usage(error.to_string()))?;
-            let reach = if answer.allowed { Reach::Open } else { Reach::Blocked };
-            matrix.note(probe.at, probe.family, reach);
+            let packet = Packet::opening(source, probe.to, probe.transport());
+            let homes = [&probe.from.home, &probe.door.owner.home];
+            let crossed = plans.iter().filter(|(node, _)| homes.iter().any(|home| home.is(node)));
+            let passes = |plan: &Plan| evaluate(&plan.ruleset, &packet).decision == Decision::Accept;
+            let open = crossed.map(|(_, plan)| plan).all(passes);
+            matrix.note(probe.at, probe.family, if open { Reach::Open } else { Reach::Blocked });
         }
         Ok(matrix)
     }
@@ -265,7 +285,10 @@ pub fn world(chapters: usize) -> Result<World, CliError> {
     let mut world = World::default();
     for (name, text) in CHAPTERS.iter().take(chapters).flat_map(|chapter| chapter.pages) {
         let page = manifests::parse(Path::new(name), text);
-        let page = page.map_err(|error| CliError::Input { doing: "reading the story".to_owned(), source: Box::new(error) })?;
+        let page = page.map_err(|error| CliError::Input {
+            doing: "reading the story".to_owned(),
+            source: Box::new(error),
+        })?;
         world.take_all(&page);
     }
     Ok(world)

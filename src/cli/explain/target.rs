@@ -21,7 +21,7 @@ pub fn end(text: &str) -> Result<End, String> {
         return Ok(End::Address(address.to_canonical()));
     }
     match text.split_once('/') {
-        Some((namespace, pod)) if is_name(namespace) && is_name(pod) => {
+        Some((namespace, pod)) if is_name(namespace) && !namespace.contains('.') && is_name(pod) => {
             Ok(End::Pod(Text::from(namespace), Text::from(pod)))
         }
         Some(_) | None => Err("expected NAMESPACE/POD or an address".to_owned()),
@@ -33,14 +33,15 @@ pub fn target(text: &str) -> Result<Target, String> {
     if let Ok(end) = end(text) {
         return Ok(Target { end, transport: None });
     }
-    let (who, port) = text.rsplit_once(':').ok_or("expected NAMESPACE/POD or an address, then :PORT[/PROTOCOL]")?;
+    let (who, port) =
+        text.rsplit_once(':').ok_or("expected NAMESPACE/POD or an address, then :PORT[/PROTOCOL]")?;
     if who.contains(':') && !who.starts_with('[') {
         return Err(format!("write an IPv6 address with a port in brackets: [{who}]:{port}"));
     }
     Ok(Target { end: end(who)?, transport: Some(transport(port)?) })
 }
 
-/// What names may hold (RFC 1123 subdomain), so that a slip is not looked up as a pod.
+/// What names may hold (RFC 1123; a namespace has no dots), so that a slip is not looked up as a pod.
 fn is_name(text: &str) -> bool {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     !text.is_empty() && text.chars().all(legal)
@@ -98,7 +99,10 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_answered_with_how_to_write_it() {
         assert_eq!(target("shop/web:http"), Err("\"http\" is no port number (1-65535)".to_owned()));
-        assert_eq!(target("shop/web:80/icmp"), Err("\"icmp\" is no protocol with ports; use tcp, udp or sctp".to_owned()));
+        assert_eq!(
+            target("shop/web:80/icmp"),
+            Err("\"icmp\" is no protocol with ports; use tcp, udp or sctp".to_owned())
+        );
         assert_eq!(
             target("2001:db8::xyz:80"),
             Err("write an IPv6 address with a port in brackets: [2001:db8::xyz]:80".to_owned())

@@ -24,7 +24,8 @@ fn a_refusal_names_who_isolates_and_the_nearest_rule() {
         policy: "shop/db".to_owned(),
         rule: "ingress[0]".to_owned(),
         text: "allows tcp/5432 from pods app=api in namespace shop".to_owned(),
-        misses: "it allows from pods app=api in namespace shop, asked was shop/worker (app=worker)".to_owned(),
+        misses: "it allows from pods app=api in namespace shop, asked was shop/worker (app=worker)"
+            .to_owned(),
     };
     let decided = Decided {
         policy: "shop/backends".to_owned(),

@@ -34,7 +34,9 @@ pub fn list(kubeconfig: Option<&Path>, context: Option<String>) -> Result<Vec<Va
         let client = Client::try_from(config).map_err(|error| cluster("reading the kubeconfig", error))?;
         let mut objects = Vec::new();
         for (path, kind, version) in COLLECTIONS {
-            let listed = pages(&client, path).await.map_err(|error| cluster(&format!("listing {path} at {server}"), error))?;
+            let listed = pages(&client, path)
+                .await
+                .map_err(|error| cluster(&format!("listing {path} at {server}"), error))?;
             objects.extend(listed.into_iter().map(|item| named(item, kind, version)));
         }
         Ok(objects)
