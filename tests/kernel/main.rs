@@ -1,0 +1,14 @@
+//! Real packets, judged by the real kernel: every suite builds nodes and pods as network namespaces of its own,
+//! compiles cluster objects with the engine, loads them through the native backend, and asks who reaches whom.
+//!
+//! Needs root. Each "is dropped" has its "still passes" twin: [`rig::Rig::expect`] compares whole truth tables.
+#![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` is what a module offers the others")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on shall say so and stop"
+)]
+mod conformance;
+mod rig;

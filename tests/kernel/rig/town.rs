@@ -1,0 +1,96 @@
+//! The town most suites use: three namespaces of three pods, spread over two nodes, and a host outside.
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use podwall_lab::{Cni, NodePlan, PodPlan, Protocol};
+
+use super::proxy::{OutsideTraffic, Proxy, Service, ServicePort};
+use super::{Rig, namespace};
+
+/// The port every pod serves in each protocol.
+pub const WEB: u16 = 8080;
+
+/// The second port, TCP only.
+pub const ADMIN: u16 = 9090;
+
+/// What is asked of every pair unless a test says otherwise.
+pub const ALL: &[(Protocol, u16)] = &[
+    (Protocol::Tcp, WEB),
+    (Protocol::Tcp, ADMIN),
+    (Protocol::Udp, WEB),
+    (Protocol::Sctp, WEB),
+    (Protocol::Icmp, 0),
+];
+
+/// Namespaces, labelled `colour` with their own name.
+const NAMESPACES: [&str; 3] = ["blue", "green", "red"];
+
+/// Pods in each of them, labelled `kind` with their own name.
+const PODS: [&str; 3] = ["ant", "bee", "cat"];
+
+/// The town, filters loaded, a Service in front of each pod, no policy yet.
+pub fn town(cni: Cni) -> Option<Rig> {
+    let mut rig = Rig::start(&[NodePlan::new("east", cni), NodePlan::new("west", cni)])?;
+    for (row, colour) in NAMESPACES.into_iter().enumerate() {
+        rig.learn(&[namespace(colour, &[("colour", colour)])]);
+        for (column, kind) in PODS.into_iter().enumerate() {
+            let node = if (row + column) % 2 == 0 { "east" } else { "west" };
+            rig.add_pod(serving(PodPlan::new(&format!("{colour}/{kind}")).on(node)), &[("kind", kind)]);
+        }
+    }
+    for (protocol, port) in SERVED {
+        rig.lab.host("outside").expect("it was added").serve(protocol, port).expect("it can serve");
+    }
+    rig.change(&podwall_engine::Change::GraceOver);
+    rig.commit();
+    rig.front_every_pod();
+    Some(rig)
+}
+
+impl Rig {
+    /// Gives every pod a Service of its own, with the pod's ports unchanged.
+    pub fn front_every_pod(&mut self) {
+        let ports =
+            SERVED.map(|(protocol, port)| ServicePort { protocol, port, target: port, node_port: None });
+        let mut services = Vec::new();
+        for (number, pod) in self.lab.pods().enumerate() {
+            let number = u16::try_from(number + 1).expect("a small town");
+            let [high, low] = number.to_be_bytes();
+            let v4 = IpAddr::from(Ipv4Addr::new(10, 96, high, low));
+            let v6 = IpAddr::from(Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, number));
+            let endpoints = pod.addresses().iter().map(|address| (*address, pod.node().to_owned())).collect();
+            self.services.insert(pod.name().to_owned(), vec![v4, v6]);
+            services.push(Service {
+                addresses: vec![v4, v6],
+                ports: ports.to_vec(),
+                endpoints,
+                outside: OutsideTraffic::Cluster,
+            });
+        }
+        self.load_services(&services);
+    }
+
+    /// Every node translates these Services and no others.
+    pub fn load_services(&self, services: &[Service]) {
+        let pods =
+            self.lab.nodes().flat_map(|node| node.pod_ranges()).map(|range| wide(*range)).collect::<Vec<_>>();
+        for node in self.lab.nodes() {
+            let proxy = Proxy { node: node.name().to_owned(), pods: pods.clone() };
+            proxy.load(node.netns(), services);
+        }
+    }
+}
+
+/// The cluster's range that a node's pod range is part of.
+fn wide(range: ipnetwork::IpNetwork) -> ipnetwork::IpNetwork {
+    let length = if range.is_ipv4() { 16 } else { 48 };
+    let wide = ipnetwork::IpNetwork::new(range.ip(), length).expect("a good length");
+    ipnetwork::IpNetwork::new(wide.network(), length).expect("a good length")
+}
+
+const SERVED: [(Protocol, u16); 4] =
+    [(Protocol::Tcp, WEB), (Protocol::Tcp, ADMIN), (Protocol::Udp, WEB), (Protocol::Sctp, WEB)];
+
+/// A pod that serves what [`ALL`] asks for.
+pub fn serving(plan: PodPlan) -> PodPlan {
+    SERVED.into_iter().fold(plan, |plan, (protocol, port)| plan.serve(protocol, port))
+}
