@@ -197,7 +197,12 @@ impl Rules<'_> {
         let items = self.reader.list(map.get("except"), &except)?;
         let mut holes = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
-            let hole = self.cidr(item, &format!("{except}[{at}]"))?;
+            let path = format!("{except}[{at}]");
+            let hole = self.cidr(item, &path)?;
+            if !within(&whole, &hole) {
+                let problem = format!("{hole} is no part of {whole}; the peer matches nobody");
+                return Err(self.reader.unclear(&path, problem));
+            }
             holes.push(hole);
         }
         holes.sort();
@@ -250,7 +255,9 @@ impl Rules<'_> {
         let at = format!("{path}.port");
         match (port, end) {
             (None, None) => Ok(PortSpec::Range(PortRange::ALL)),
-            (Some(Value::String(name)), None) => Ok(PortSpec::Named(Text::from(name.as_str()))),
+            (Some(Value::String(name)), None) if is_port_name(name) => {
+                Ok(PortSpec::Named(Text::from(name.as_str())))
+            }
             (Some(Value::Number(_)), end) => {
                 let first = self.number(port, &at)?;
                 let range = match end {
@@ -286,6 +293,23 @@ impl Rules<'_> {
         let number = value.and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
         number.ok_or_else(|| self.reader.unclear(path, "must be between 1 and 65535"))
     }
+}
+
+/// The API server asks for a strict part (I4); older ones let an exception be as wide as its block, which leaves
+/// nothing of it. Any other was meant for something else, and nobody knows for what.
+fn within(block: &ipnetwork::IpNetwork, hole: &ipnetwork::IpNetwork) -> bool {
+    block.contains(hole.network()) && block.prefix() <= hole.prefix()
+}
+
+/// O4: 1 to 15 of `a-z`, `0-9` and `-`, a letter among them, no hyphen at an end or beside another. A quoted number
+/// is no name, and would silently never match.
+fn is_port_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let hyphens = name.starts_with('-') || name.ends_with('-') || name.contains("--");
+    (1..=15).contains(&name.len())
+        && name.chars().all(legal)
+        && name.chars().any(|c| c.is_ascii_lowercase())
+        && !hyphens
 }
 
 /// A label selector (P1). `null` members equal absent ones.

@@ -16,13 +16,31 @@ use serde_json::Value;
 use super::manifest::{self, Pod};
 
 /// Somebody who is neither pod nor node.
-pub const OUTSIDE: [&str; 2] = ["192.0.2.7", "2001:db8::7"];
+pub(crate) const OUTSIDE: [&str; 2] = ["192.0.2.7", "2001:db8::7"];
 
 /// One node.
 struct Station {
     engine: Engine,
     copy: Ruleset,
     last: Update,
+}
+
+impl Station {
+    fn apply(&mut self, change: &Change) {
+        self.engine.apply(change.clone());
+        self.last = self.engine.take();
+        self.last.delta.apply(&mut self.copy).expect("the delta fits");
+    }
+
+    fn hold_to_the_law(&self, after: &str) {
+        let engine = &self.engine;
+        assert_eq!(self.copy, *engine.ruleset(), "delta after {after}");
+        let whole = plan(engine.cluster(), engine.node(), engine.options());
+        assert_eq!(whole.ruleset, *engine.ruleset(), "plan after {after}");
+        assert_eq!(whole.origins, engine.origins(), "origins after {after}");
+        assert_eq!(whole.conditions, engine.conditions(), "conditions after {after}");
+        assert_eq!(engine.ruleset().dangling(), None, "after {after}");
+    }
 }
 
 /// Where packets start and end.
@@ -48,7 +66,7 @@ impl Place {
 }
 
 /// The cluster.
-pub struct World {
+pub(crate) struct World {
     stations: BTreeMap<String, Station>,
     pods: BTreeMap<String, Value>,
     nodes: BTreeMap<String, Vec<IpAddr>>,
@@ -56,12 +74,12 @@ pub struct World {
 
 impl World {
     /// Nodes `n1` and `n2`, nothing else.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::with(&Options::default())
     }
 
     /// The same with other options.
-    pub fn with(options: &Options) -> Self {
+    pub(crate) fn with(options: &Options) -> Self {
         let mut world = Self { stations: BTreeMap::new(), pods: BTreeMap::new(), nodes: BTreeMap::new() };
         for name in ["n1", "n2"] {
             let engine = Engine::new(NodeName::from(name), options.clone());
@@ -73,7 +91,9 @@ impl World {
         for (name, digit) in [("n1", 1), ("n2", 2)] {
             let addresses = [format!("172.18.0.{digit}"), format!("fd00:18::{digit}")];
             let ranges = [format!("10.244.{digit}.0/24"), format!("fd00:244:{digit}::/64")];
-            world.nodes.insert(name.to_owned(), addresses.iter().map(|a| a.parse().expect("address")).collect());
+            world
+                .nodes
+                .insert(name.to_owned(), addresses.iter().map(|a| a.parse().expect("address")).collect());
             world.put(&manifest::node(name, &[&addresses[0], &addresses[1]], &[&ranges[0], &ranges[1]]));
         }
         world
@@ -81,12 +101,14 @@ impl World {
 
     /// Namespaces x, y and z labelled `ns`, pods a, b and c in each labelled `pod`, dual-stack, in turn on both nodes;
     /// TCP ports 80 and 81 are named `web` and `alt`, UDP port 80 `dns`, SCTP port 80 `sig`.
-    pub fn standard() -> Self {
+    pub(crate) fn standard() -> Self {
         let mut world = Self::empty();
         for namespace in ["x", "y", "z"] {
             world.put(&manifest::namespace(namespace, &format!("ns={namespace}")));
         }
-        for (at, path) in ["x/a", "x/b", "x/c", "y/a", "y/b", "y/c", "z/a", "z/b", "z/c"].into_iter().enumerate() {
+        for (at, path) in
+            ["x/a", "x/b", "x/c", "y/a", "y/b", "y/c", "z/a", "z/b", "z/c"].into_iter().enumerate()
+        {
             let (_, name) = manifest::split(path);
             world.pod(World::place(manifest::pod(path), at).labels(&format!("pod={name}")));
         }
@@ -95,7 +117,7 @@ impl World {
     }
 
     /// Address number `at` of the cluster: even ones on n1, odd ones on n2, with the standard ports.
-    pub fn place(pod: Pod, at: usize) -> Pod {
+    pub(crate) fn place(pod: Pod, at: usize) -> Pod {
         let (node, host) = (at % 2 + 1, at + 10);
         let addresses = [format!("10.244.{node}.{host}"), format!("fd00:244:{node}::{host}")];
         pod.on(&format!("n{node}"))
@@ -107,20 +129,20 @@ impl World {
     }
 
     /// Applies a manifest that must be understood in full.
-    pub fn put(&mut self, raw: &Value) {
+    pub(crate) fn put(&mut self, raw: &Value) {
         let warnings = self.put_odd(raw);
         assert_eq!(warnings, Vec::new(), "{raw}");
     }
 
     /// Applies a manifest and answers what was closed in it.
-    pub fn put_odd(&mut self, raw: &Value) -> Vec<Warning> {
+    pub(crate) fn put_odd(&mut self, raw: &Value) -> Vec<Warning> {
         let read = ingest::object(raw).unwrap_or_else(|warning| panic!("{warning}"));
         let (change, warnings) = read.unwrap_or_else(|| panic!("of no use: {raw}"));
         self.change(&change);
         warnings
     }
 
-    pub fn pod(&mut self, pod: Pod) {
+    pub(crate) fn pod(&mut self, pod: Pod) {
         let meta = &pod.0["metadata"];
         let path = format!("{}/{}", meta["namespace"].as_str().unwrap(), meta["name"].as_str().unwrap());
         self.put(&pod.0);
@@ -128,32 +150,32 @@ impl World {
     }
 
     /// Puts the pod again with other labels.
-    pub fn relabel(&mut self, path: &str, labels: &str) {
+    pub(crate) fn relabel(&mut self, path: &str, labels: &str) {
         let pod = Pod(self.pods[path].clone()).labels(labels);
         self.pod(pod);
     }
 
     /// Deletes a pod; its name and address keep working in questions until another pod has them.
-    pub fn pod_gone(&mut self, uid: &str) {
+    pub(crate) fn pod_gone(&mut self, uid: &str) {
         self.change(&Change::PodGone(PodUid(uid.into())));
     }
 
     /// A policy `namespace/name`, its spec in YAML.
-    pub fn policy(&mut self, path: &str, spec: &str) {
+    pub(crate) fn policy(&mut self, path: &str, spec: &str) {
         self.put(&manifest::policy(path, spec));
     }
 
-    pub fn policy_gone(&mut self, path: &str) {
+    pub(crate) fn policy_gone(&mut self, path: &str) {
         let read = ingest::network_policy(&manifest::policy(path, "{}")).expect("a policy");
         self.change(&Change::PolicyGone(read.policy.id));
     }
 
-    pub fn namespace(&mut self, name: &str, labels: &str) {
+    pub(crate) fn namespace(&mut self, name: &str, labels: &str) {
         self.put(&manifest::namespace(name, labels));
     }
 
     /// Tells every node which interface each of its pods hangs on.
-    pub fn attach(&mut self, sharing: Sharing) {
+    pub(crate) fn attach(&mut self, sharing: Sharing) {
         let nodes: Vec<String> = self.stations.keys().cloned().collect();
         for node in nodes {
             let mut links = Links::default();
@@ -167,43 +189,44 @@ impl World {
     }
 
     /// Applies a change on every node.
-    pub fn change(&mut self, change: &Change) {
+    pub(crate) fn change(&mut self, change: &Change) {
         let nodes: Vec<String> = self.stations.keys().cloned().collect();
         nodes.iter().for_each(|node| self.change_on(node, change));
     }
 
     /// Applies a change on one node, and holds its engine to the law.
-    pub fn change_on(&mut self, node: &str, change: &Change) {
+    pub(crate) fn change_on(&mut self, node: &str, change: &Change) {
         let station = self.stations.get_mut(node).expect("a node");
-        station.engine.apply(change.clone());
-        station.last = station.engine.take();
-        station.last.delta.apply(&mut station.copy).expect("the delta fits");
-        let engine = &station.engine;
-        assert_eq!(station.copy, *engine.ruleset(), "delta after {change:?}");
-        let whole = plan(engine.cluster(), engine.node(), engine.options());
-        assert_eq!(whole.ruleset, *engine.ruleset(), "plan after {change:?}");
-        assert_eq!(whole.origins, engine.origins(), "origins after {change:?}");
-        assert_eq!(whole.conditions, engine.conditions(), "conditions after {change:?}");
-        assert_eq!(engine.ruleset().dangling(), None, "after {change:?}");
+        station.apply(change);
+        station.hold_to_the_law(&format!("{change:?}"));
     }
 
-    pub fn engine(&self, node: &str) -> &Engine {
+    /// Applies a change on every node; the law is held later, by [`Self::hold_to_the_law`].
+    pub(crate) fn change_quietly(&mut self, change: &Change) {
+        self.stations.values_mut().for_each(|station| station.apply(change));
+    }
+
+    pub(crate) fn hold_to_the_law(&self, after: &str) {
+        self.stations.values().for_each(|station| station.hold_to_the_law(after));
+    }
+
+    pub(crate) fn engine(&self, node: &str) -> &Engine {
         &self.stations[node].engine
     }
 
     /// What the last change did to a node.
-    pub fn last(&self, node: &str) -> &Update {
+    pub(crate) fn last(&self, node: &str) -> &Update {
         &self.stations[node].last
     }
 
     /// Does one node's ruleset let the packet through?
-    pub fn judge(&self, node: &str, packet: &Packet) -> bool {
+    pub(crate) fn judge(&self, node: &str, packet: &Packet) -> bool {
         matches!(evaluate(self.stations[node].engine.ruleset(), packet).decision, Decision::Accept)
     }
 
     /// Does a flow's first packet get through, judged by every node on its way? Ends are pods, nodes, addresses or
     /// `outside`. Both families must agree. A pod to itself means: through a Service.
-    pub fn open(&self, from: &str, to: &str, what: &str) -> bool {
+    pub(crate) fn open(&self, from: &str, to: &str, what: &str) -> bool {
         let open: BTreeMap<Family, bool> = Family::BOTH
             .into_iter()
             .filter_map(|family| Some((family, self.open_in(family, from, to, what)?)))
@@ -214,7 +237,7 @@ impl World {
     }
 
     /// The same in one family; `None` when an end has no address of it.
-    pub fn open_in(&self, family: Family, from: &str, to: &str, what: &str) -> Option<bool> {
+    pub(crate) fn open_in(&self, family: Family, from: &str, to: &str, what: &str) -> Option<bool> {
         let (source, destination) = (self.end(from), self.end(to));
         let of = |end: &End| end.addresses.iter().copied().find(|address| Family::of(address) == family);
         let mut packet = Packet::opening(of(&source)?, of(&destination)?, transport(what, family));
@@ -225,7 +248,7 @@ impl World {
                 _ => Hook::Forward,
             };
             let local = matches!(&source.place, Place::Pod(home) if *home == node);
-            packet.input_link = Some(if local { link(from) } else { LinkName::new("eth0").expect("legal") });
+            packet.input_link = Some(if local { link(from) } else { uplink() });
             open &= self.judge(&node, &packet);
         }
         Some(open)
@@ -251,23 +274,23 @@ impl World {
         if let Some(addresses) = self.nodes.get(name) {
             return End { addresses: addresses.clone(), place: Place::Node(name.to_owned()) };
         }
-        let outside = if name == "outside" { OUTSIDE.to_vec() } else { vec![name] };
-        let addresses = outside.iter().map(|text| text.parse().unwrap_or_else(|_| panic!("{text}"))).collect();
-        End { addresses, place: Place::Outside }
+        let texts = if name == "outside" { OUTSIDE.to_vec() } else { vec![name] };
+        let addresses = texts.iter().map(|text| text.parse().unwrap_or_else(|_| panic!("{text}"))).collect();
+        End { addresses, place: place_of(name) }
     }
 
     /// Everybody but one, in order: the pods, then `outside`.
-    pub fn others(&self, but: &str) -> String {
+    pub(crate) fn others(&self, but: &str) -> String {
         self.filter(but, |_| true)
     }
 
     /// Who reaches it; own node apart.
-    pub fn sources(&self, to: &str, what: &str) -> String {
+    pub(crate) fn sources(&self, to: &str, what: &str) -> String {
         self.filter(to, |from| self.open(from, to, what))
     }
 
     /// Whom it reaches.
-    pub fn targets(&self, from: &str, what: &str) -> String {
+    pub(crate) fn targets(&self, from: &str, what: &str) -> String {
         self.filter(from, |to| self.open(from, to, what))
     }
 
@@ -277,9 +300,28 @@ impl World {
     }
 }
 
-/// The interface of a pod on its node.
-pub fn link(path: &str) -> LinkName {
-    LinkName::new(&format!("veth-{}", path.replace('/', "-"))).expect("a short name")
+/// The interface of a pod on its node; addresses nobody is known to have share one.
+pub(crate) fn link(path: &str) -> LinkName {
+    match path.split_once('/') {
+        Some((namespace, name)) => LinkName::new(&format!("v-{namespace}-{name}")).expect("a short name"),
+        None => LinkName::new("v-unknown").expect("a legal name"),
+    }
+}
+
+fn uplink() -> LinkName {
+    LinkName::new("eth0").expect("a legal name")
+}
+
+/// The routes of the cluster: a pod range leads to its node, whoever has the address.
+fn place_of(address: &str) -> Place {
+    for node in 1..=2 {
+        if address.starts_with(&format!("10.244.{node}."))
+            || address.starts_with(&format!("fd00:244:{node}:"))
+        {
+            return Place::Pod(format!("n{node}"));
+        }
+    }
+    Place::Outside
 }
 
 fn addresses(pod: &Value) -> Vec<IpAddr> {
@@ -288,7 +330,7 @@ fn addresses(pod: &Value) -> Vec<IpAddr> {
 }
 
 /// `tcp/80`, `udp/53`, `sctp/5060`, `icmp` (an echo in the family) or `proto/47`.
-pub fn transport(what: &str, family: Family) -> Transport {
+pub(crate) fn transport(what: &str, family: Family) -> Transport {
     let (word, number) = what.split_once('/').unwrap_or((what, "0"));
     let number: u16 = number.parse().expect("a number");
     match (word, family) {
