@@ -19,7 +19,8 @@ use crate::cluster::Cluster;
 use crate::compile::base::{self, BaseRequest};
 use crate::compile::names;
 use crate::model::{Labels, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
-use crate::plan::{self, Condition, Options, Origins, PodRanges};
+use crate::options::{Options, PodRanges};
+use crate::plan::{self, Condition, Origins};
 use crate::resolve;
 
 use locals::{LiveChain, Local};

@@ -17,7 +17,8 @@ use serde::Serialize;
 use crate::cluster::Cluster;
 use crate::compile::names;
 use crate::model::{Direction, Network, Node, NodeName, Pod, Text};
-use crate::plan::{self, Options, Plan, plan};
+use crate::options::Options;
+use crate::plan::{self, Plan, plan};
 
 pub use nearest::Nearest;
 pub use words::{describe_rule, describe_transport};

@@ -18,71 +18,8 @@ use crate::compile::base::{self, BaseRequest};
 use crate::compile::intervals::Intervals;
 use crate::compile::{ChainRequest, Compiled, names};
 use crate::model::{Direction, NodeName, Pod, PolicyId};
+use crate::options::{Options, PendingMode, PodRanges};
 use crate::resolve::{self, Governing, SubjectPorts};
-
-/// When an address of this node without a verdict is dropped (decision L7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PendingMode {
-    /// While a selected pod of this node has no address yet, or our view of the cluster is stale.
-    #[default]
-    Selected,
-    /// Always.
-    All,
-    /// Never.
-    Off,
-}
-
-/// Which addresses are this node's pods'.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum PodRanges {
-    /// The node's podCIDRs, if all local pods live inside and no other pod does.
-    #[default]
-    Auto,
-    /// These.
-    List(Vec<IpNetwork>),
-    /// None: `pending` protects nothing.
-    Off,
-}
-
-/// How forged sources are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SpoofGuard {
-    /// The route back to the source must leave by the interface of arrival.
-    #[default]
-    ReversePath,
-    /// The kernel cannot look up routes from rules.
-    Off,
-}
-
-/// What an operator chooses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// See [`PendingMode`].
-    pub pending: PendingMode,
-    /// See [`PodRanges`].
-    pub pod_ranges: PodRanges,
-    /// See [`SpoofGuard`].
-    pub spoof_guard: SpoofGuard,
-    /// NFLOG group of drop records.
-    pub log_group: u16,
-    /// Bytes of a dropped packet in its record.
-    pub log_snaplen: u32,
-    /// Drop records a second and source.
-    pub log_rate: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            pending: PendingMode::default(),
-            pod_ranges: PodRanges::default(),
-            spoof_guard: SpoofGuard::default(),
-            log_group: 64,
-            log_snaplen: 96,
-            log_rate: 10,
-        }
-    }
-}
 
 /// Something the operator should know about this node as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,12 +37,15 @@ impl fmt::Display for Condition {
         match self {
             Self::NodeUnknown => f.write_str("the API server knows no node of this name; check --node-name"),
             Self::PodRangeContradicted(address) => {
-                write!(f, "pod address {address} contradicts the node's podCIDRs; name the ranges with --pod-cidrs")
+                write!(
+                    f,
+                    "pod address {address} contradicts the node's podCIDRs; name the ranges with --pod-cidrs"
+                )
             }
-            Self::PodRangeUnknown => {
-                f.write_str("the node has no podCIDR, so new pods have no protection before their first verdict; \
-                             name the ranges with --pod-cidrs, or choose --pending off")
-            }
+            Self::PodRangeUnknown => f.write_str(
+                "the node has no podCIDR, so new pods have no protection before their first verdict; \
+                             name the ranges with --pod-cidrs, or choose --pending off",
+            ),
         }
     }
 }

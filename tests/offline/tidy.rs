@@ -193,7 +193,8 @@ fn engine_law() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("ingest", &["change", "model", "warning"]),
         ("cluster", &["change", "model"]),
         ("resolve", &["cluster", "model"]),
-        ("compile", &["cluster", "model", "resolve"]),
+        ("options", &[]),
+        ("compile", &["cluster", "model", "options", "resolve"]),
         ("recheck", &["compile", "model"]),
     ])
 }

@@ -9,7 +9,7 @@ use podwall_ruleset::{
 use crate::compile::names;
 use crate::compile::policy_chain::{deny_tail, rule};
 use crate::model::Direction;
-use crate::plan::{Options, SpoofGuard};
+use crate::options::{Options, SpoofGuard};
 
 /// `NF_IP_PRI_FILTER - 1`: after destination NAT (-100), before other filters, before source NAT.
 const PRIORITY: i32 = -1;

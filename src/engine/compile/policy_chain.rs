@@ -15,7 +15,7 @@ use podwall_ruleset::{
 use crate::compile::intervals::Intervals;
 use crate::compile::names;
 use crate::model::{Action, Direction, IpBlock, Peer, Peers, Policy, PolicyRule, PortSpec, Ports};
-use crate::plan::Options;
+use crate::options::Options;
 use crate::resolve::group::{Group, Holder};
 use crate::resolve::{Governing, SubjectPorts};
 

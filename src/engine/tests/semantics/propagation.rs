@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use podwall_engine::change::Freshness;
-use podwall_engine::plan::{Condition, PodRanges};
+use podwall_engine::PodRanges;
+use podwall_engine::plan::Condition;
 use podwall_engine::{Change, Options, PendingMode};
 use podwall_ruleset::ChainName;
 
