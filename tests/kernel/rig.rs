@@ -14,6 +14,7 @@ use podwall_engine::change::Change;
 use podwall_engine::ingest;
 use podwall_engine::model::{Attachment, Links, Sharing};
 use podwall_lab::{Cni, Lab, Netns, NodePlan, PodPlan};
+use podwall_nftables::Guard;
 use podwall_ruleset::LinkName;
 use serde_json::Value;
 
@@ -49,7 +50,8 @@ impl Rig {
             rig_objects.push(node(lab.add_node(plan.clone()).expect("a node can be added")));
         }
         lab.add_host("outside", &[]).expect("a host can be added");
-        let filters = lab.nodes().map(|node| (node.name().to_owned(), Filter::open(node))).collect();
+        let filters =
+            lab.nodes().map(|node| (node.name().to_owned(), Filter::open(node, Guard::Auto))).collect();
         let mut rig = Self { filters, lab, objects: BTreeMap::new(), services: BTreeMap::new(), born: 0 };
         rig.learn(&rig_objects);
         Some(rig)

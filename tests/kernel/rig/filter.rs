@@ -1,35 +1,70 @@
 //! One node's firewall: an engine, and a kernel that follows it.
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
 
 use podwall_engine::{Engine, NodeName, Options, Update};
 use podwall_lab::Netns;
-use podwall_ruleset::text::{TABLE, nft_listing};
+use podwall_nftables::{Guard, Nftables};
+use podwall_ruleset::stage::{StageKind, stages};
+use podwall_ruleset::{Backend, Delta, Ruleset};
+
+/// How long a reap waits for packets that are still inside (decision S2).
+const GRACE: Duration = Duration::from_millis(50);
 
 /// An engine and its node's kernel.
 pub struct Filter {
     /// What should stand.
     pub engine: Engine,
-    netns: Netns,
+    /// What carries it out.
+    pub backend: Box<dyn Backend>,
+    /// The node.
+    pub netns: Netns,
+    /// The node's own addresses.
+    pub host: BTreeSet<IpAddr>,
+    /// What stands, as far as we know.
+    standing: Ruleset,
 }
 
 impl Filter {
     /// Opens the filter of a node; nothing is written yet.
-    pub fn open(node: &podwall_lab::Node) -> Self {
+    pub fn open(node: &podwall_lab::Node, guard: Guard) -> Self {
         let engine = Engine::new(NodeName::from(node.name()), Options::default());
-        Self { engine, netns: node.netns().clone() }
+        let netns = node.netns().clone();
+        let backend = Box::new(native(&netns, guard));
+        let host = node.addresses().iter().copied().collect();
+        Self { engine, backend, netns, host, standing: Ruleset::default() }
     }
 
     /// Brings the kernel to where the engine is.
     pub fn commit(&mut self) -> Update {
         let update = self.engine.take();
-        let listing = nft_listing(self.engine.ruleset());
-        let text = format!("add table {TABLE}\ndelete table {TABLE}\n{listing}");
-        let mut command = Command::new("nft");
-        let mut child =
-            self.netns.spawn(command.args(["-f", "-"]).stdin(Stdio::piped())).expect("nft is installed");
-        child.stdin.take().expect("it was piped").write_all(text.as_bytes()).expect("nft reads");
-        assert!(child.wait().expect("nft ends").success(), "nft refused:\n{text}");
+        self.carry_out(&update.delta);
         update
     }
+
+    /// Commits a delta, stage by stage.
+    pub fn carry_out(&mut self, delta: &Delta) {
+        for stage in stages(&self.standing, delta) {
+            if stage.kind == StageKind::Reap {
+                thread::sleep(GRACE);
+            }
+            let committed = self.backend.commit(&stage.transaction);
+            committed
+                .unwrap_or_else(|error| panic!("{}: {error}\n{}", stage.kind.as_str(), stage.transaction));
+        }
+        delta.apply(&mut self.standing).expect("the delta was made from what stands");
+    }
+
+    /// What stands, as far as we know.
+    pub const fn standing(&self) -> &Ruleset {
+        &self.standing
+    }
+}
+
+/// The native backend in a namespace; its socket belongs to it from then on, whichever thread uses it.
+pub fn native(netns: &Netns, guard: Guard) -> Nftables {
+    let open = || Nftables::open(podwall_nftables::Options { guard });
+    netns.run(open).expect("the namespace is there").expect("the backend opens")
 }
