@@ -1,6 +1,396 @@
-//! The agent.
+//! The agent of one node: objects in, packet filter out.
+//!
+//! ```text
+//! watch (or source) --+
+//! host ---------------+--> planner --work--> apply --> kernel
+//!                          (engine)  <-outcome-  |
+//! control, telemetry                             +--> flows --> conntrack
+//! ```
+//!
+//! Owns how the parts are put together, in which order they start, and how they stop. Each arrow is a channel; only
+//! `apply` talks to the packet filter, only `planner` holds the engine.
+pub mod apply;
+pub mod backend;
+pub mod control;
+pub mod flows;
 pub mod host;
 pub mod input;
 pub mod lock;
+pub mod pace;
+pub mod planner;
+pub mod reports;
 pub mod source;
 pub mod watch;
+pub mod work;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use podwall_engine::{Engine, NodeName, Options};
+use podwall_engine::options::SpoofGuard;
+use podwall_ruleset::BackendError;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+
+use crate::telemetry::events::Events;
+use crate::telemetry::server::{self, Telemetry};
+use apply::Established;
+use backend::{Alarm, Choice, GuardChoice, Opened};
+use control::Desk;
+use host::OwnAddresses;
+use input::{Feed, Inputs, Stopping};
+use lock::{Lock, LockError};
+use planner::Planner;
+use reports::Reports;
+use source::SourceError;
+use watch::kinds::{Mirrored, Namespaces, Nodes, Pods, Policies};
+use work::{Outcome, Work, Works};
+
+/// Where objects come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objects {
+    /// An API server; without a file, the one of the cluster this process runs in.
+    Cluster(Option<PathBuf>),
+    /// A folder of manifests.
+    Folder(PathBuf),
+}
+
+/// Everything an operator chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node's name, as the API server knows it.
+    pub node: NodeName,
+    /// Where objects come from.
+    pub objects: Objects,
+    /// What decides the ruleset besides the objects.
+    pub options: Options,
+    /// Which packet filter.
+    pub backend: Choice,
+    /// How its table is kept ours.
+    pub guard: GuardChoice,
+    /// What happens to established flows when a policy gets tighter.
+    pub established: Established,
+    /// How long mid-stream packets of unknown flows pass after the first adoption.
+    pub grace: Duration,
+    /// Where metrics and health are served.
+    pub listen: SocketAddr,
+    /// Where the lock and the control socket are.
+    pub state_dir: PathBuf,
+}
+
+/// Why the agent could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Another agent runs here, or the state folder cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The packet filter cannot be used.
+    #[error("opening the packet filter")]
+    Backend(#[from] BackendError),
+    /// The folder of manifests cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The kubeconfig cannot be read.
+    #[error("reading the kubeconfig {}", file.display())]
+    Kubeconfig {
+        /// As given.
+        file: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<KubeconfigError>,
+    },
+    /// No kubeconfig was given, and this is not a pod.
+    #[error("not in a cluster: name an API server with --kubeconfig FILE, or manifests with --source DIR")]
+    NotInCluster(#[source] Box<kube::config::InClusterError>),
+    /// The client cannot be made from the configuration.
+    #[error("making the API client")]
+    Client(#[source] Box<kube::Error>),
+    /// An address, socket, thread or signal cannot be had.
+    #[error("{doing}")]
+    Io {
+        /// The step.
+        doing: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A part of the agent stopped by itself.
+    #[error("the {0} stopped unexpectedly; the rules stand")]
+    Died(&'static str),
+}
+
+/// Runs until SIGTERM or SIGINT. The rules stand afterwards.
+pub fn run(settings: Settings) -> Result<(), AgentError> {
+    let _lock = Lock::take(&settings.state_dir, &settings.node.0)?;
+    if let Objects::Folder(folder) = &settings.objects {
+        source::check(folder)?;
+    }
+    let opened = backend::open(settings.backend, settings.guard)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| AgentError::Io { doing: "starting the runtime".to_owned(), source })?;
+    let result = start(&runtime, settings, opened);
+    // Requests to a slow API server are not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+fn start(runtime: &Runtime, settings: Settings, opened: Opened) -> Result<(), AgentError> {
+    let telemetry = Telemetry::default();
+    let doors = runtime.block_on(Doors::open(&settings))?;
+    let capabilities = opened.backend.capabilities();
+    tracing::info!(
+        node = %settings.node,
+        backend = capabilities.backend,
+        guard = %capabilities.guard,
+        listen = %settings.listen,
+        "podwall agent {} starts", env!("CARGO_PKG_VERSION")
+    );
+    let mut options = settings.options.clone();
+    if !capabilities.reverse_path {
+        tracing::warn!("this kernel cannot check reverse paths from rules (NFT_FIB_INET): forged sources pass");
+        options.spoof_guard = SpoofGuard::Off;
+    }
+    let client = match &settings.objects {
+        Objects::Cluster(file) => Some(runtime.block_on(client(file.as_deref()))?),
+        Objects::Folder(_) => None,
+    };
+    let own = OwnAddresses::default();
+    let kernel = KernelThreads::start(opened, &settings, &own, &telemetry)?;
+    let agent = Agent { settings, options, client, own, telemetry, works: kernel.works.clone() };
+    let result = runtime.block_on(agent.turn(doors, kernel.outcomes));
+    drop(kernel.works.send(Work::Stop));
+    drop(kernel.apply.join());
+    result
+}
+
+/// The sockets others come to; taken before anything is changed, so that an address in use changes nothing.
+struct Doors {
+    http: TcpListener,
+    control: UnixListener,
+}
+
+impl Doors {
+    async fn open(settings: &Settings) -> Result<Self, AgentError> {
+        let http = server::bind(settings.listen).await.map_err(|source| AgentError::Io {
+            doing: format!("listening on {} (choose another with --listen)", settings.listen),
+            source,
+        })?;
+        let control = control::bind(&settings.state_dir).map_err(|source| AgentError::Io {
+            doing: format!("opening the control socket in {}", settings.state_dir.display()),
+            source,
+        })?;
+        Ok(Self { http, control })
+    }
+}
+
+/// The threads beside the runtime: netlink sockets block.
+struct KernelThreads {
+    works: Works,
+    outcomes: UnboundedReceiver<Outcome>,
+    apply: JoinHandle<()>,
+}
+
+impl KernelThreads {
+    fn start(
+        opened: Opened,
+        settings: &Settings,
+        own: &OwnAddresses,
+        telemetry: &Telemetry,
+    ) -> Result<Self, AgentError> {
+        let failed = |source| AgentError::Io { doing: "starting a thread".to_owned(), source };
+        let (works, received) = mpsc::channel();
+        let (sender, outcomes) = tokio::sync::mpsc::unbounded_channel();
+        let bench = flows::Bench { own: own.clone(), works: works.clone(), telemetry: telemetry.clone() };
+        let setup = apply::Setup {
+            backend: opened.backend,
+            established: settings.established,
+            outcomes: sender,
+            jobs: flows::start(bench).map_err(failed)?,
+            telemetry: telemetry.clone(),
+        };
+        if let Some(alarm) = opened.alarm {
+            let works = works.clone();
+            thread("podwall-alarm", move || listen(alarm, &works)).map_err(failed)?;
+        }
+        let apply = thread("podwall-apply", move || apply::run(setup, &received)).map_err(failed)?;
+        Ok(Self { works, outcomes, apply })
+    }
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+/// Passes on what other programs write, until the apply thread is gone.
+fn listen(mut alarm: Alarm, works: &Works) {
+    /// How soon the thread notices that it is no longer needed.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    loop {
+        let heard = match alarm.next(PATIENCE) {
+            Ok(None) => continue,
+            Ok(Some(heard)) => heard,
+            Err(error) => {
+                // Deaf for a moment: what was written meanwhile is found by looking.
+                tracing::warn!(error = &error as &dyn std::error::Error, "listening for other writers");
+                std::thread::sleep(Duration::from_secs(1));
+                None
+            }
+        };
+        if works.send(Work::Foreign(heard)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Everything the tasks of the runtime need.
+struct Agent {
+    settings: Settings,
+    options: Options,
+    client: Option<kube::Client>,
+    own: OwnAddresses,
+    telemetry: Telemetry,
+    works: Works,
+}
+
+impl Agent {
+    /// Runs all tasks until a signal comes or one of them ends.
+    async fn turn(self, doors: Doors, outcomes: UnboundedReceiver<Outcome>) -> Result<(), AgentError> {
+        let failed = |source| AgentError::Io { doing: "listening for signals".to_owned(), source };
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let (inputs, received) = Inputs::channel();
+        let mut tasks = JoinSet::new();
+        let (events, writer) = self.events();
+        if let Some(writer) = writer {
+            tasks.spawn(async move {
+                writer.await;
+                "writer of events"
+            });
+        }
+        let feeds = self.sources(&inputs, &mut tasks)?;
+        let planner = self.planner(feeds, events);
+        tasks.spawn(async move {
+            planner.run(received, outcomes).await;
+            "planner"
+        });
+        self.doors(doors, &mut tasks);
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping; the rules stand"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping; the rules stand"),
+            ended = tasks.join_next() => {
+                return Err(AgentError::Died(ended.and_then(Result::ok).unwrap_or("a task")));
+            }
+        }
+        Ok(())
+    }
+
+    fn events(&self) -> (Events, Option<impl Future<Output = ()> + Send + use<>>) {
+        let metrics = std::sync::Arc::clone(&self.telemetry.metrics);
+        match &self.client {
+            None => (Events::nowhere(metrics), None),
+            Some(client) => {
+                let (events, writer) = Events::to_cluster(client.clone(), self.settings.node.clone(), metrics);
+                (events, Some(writer))
+            }
+        }
+    }
+
+    /// Starts whatever feeds the planner; answers what must be complete before the first write.
+    fn sources(&self, inputs: &Inputs, tasks: &mut JoinSet<&'static str>) -> Result<BTreeSet<Feed>, AgentError> {
+        let mut feeds = BTreeSet::from([Feed::Host]);
+        let (own, telemetry) = (self.own.clone(), self.telemetry.clone());
+        let host = host::run(inputs.clone(), own, telemetry);
+        tasks.spawn(async move {
+            let Stopping = host.await;
+            "reader of links and routes"
+        });
+        match (&self.settings.objects, &self.client) {
+            (Objects::Folder(folder), _) => {
+                feeds.insert(Feed::Folder);
+                let (folder, inputs, telemetry) = (folder.clone(), inputs.clone(), self.telemetry.clone());
+                let read = move || {
+                    let Stopping = source::run(folder, &inputs, &telemetry);
+                };
+                thread("podwall-source", read)
+                    .map_err(|source| AgentError::Io { doing: "starting a thread".to_owned(), source })?;
+            }
+            (Objects::Cluster(_), Some(client)) => {
+                feeds.insert(self.mirror::<Pods>(client, inputs, tasks));
+                feeds.insert(self.mirror::<Namespaces>(client, inputs, tasks));
+                feeds.insert(self.mirror::<Nodes>(client, inputs, tasks));
+                feeds.insert(self.mirror::<Policies>(client, inputs, tasks));
+            }
+            (Objects::Cluster(_), None) => {}
+        }
+        Ok(feeds)
+    }
+
+    fn mirror<M: Mirrored>(
+        &self,
+        client: &kube::Client,
+        inputs: &Inputs,
+        tasks: &mut JoinSet<&'static str>,
+    ) -> Feed {
+        let watch = watch::run::<M>(client.clone(), inputs.clone(), self.telemetry.clone());
+        tasks.spawn(async move {
+            let Stopping = watch.await;
+            "watch"
+        });
+        M::FEED
+    }
+
+    fn planner(&self, feeds: BTreeSet<Feed>, events: Events) -> Planner {
+        let engine = Engine::new(self.settings.node.clone(), self.options.clone());
+        Planner::new(planner::Setup {
+            engine,
+            feeds,
+            grace: self.settings.grace,
+            reports: Reports::new(events, self.telemetry.clone()),
+            works: self.works.clone(),
+            telemetry: self.telemetry.clone(),
+        })
+    }
+
+    fn doors(&self, doors: Doors, tasks: &mut JoinSet<&'static str>) {
+        let telemetry = self.telemetry.clone();
+        tasks.spawn(async move {
+            if let Err(error) = server::serve(doors.http, telemetry).await {
+                tracing::error!(%error, "serving metrics and health");
+            }
+            "HTTP server"
+        });
+        let (node, works) = (self.settings.node.clone(), self.works.clone());
+        let desk = Desk { node, works, health: std::sync::Arc::clone(&self.telemetry.health) };
+        tasks.spawn(async move {
+            control::serve(doors.control, desk).await;
+            "control socket"
+        });
+    }
+}
+
+/// A client that leaves patience to the watches: they know how long is too long.
+async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube::Client, AgentError> {
+    let mut config = match kubeconfig {
+        None => kube::Config::incluster().map_err(|error| AgentError::NotInCluster(Box::new(error)))?,
+        Some(file) => {
+            let failed = |source| AgentError::Kubeconfig { file: file.to_owned(), source: Box::new(source) };
+            let kubeconfig = Kubeconfig::read_from(file).map_err(failed)?;
+            let options = KubeConfigOptions::default();
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?
+        }
+    };
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.default_retry = false;
+    kube::Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))
+}

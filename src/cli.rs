@@ -1,6 +1,7 @@
 //! The words of the command line, one subcommand a file.
 //!
 //! Owns parsing, how an error is told (one line, and what to do next) and which exit code it becomes.
+pub mod agent;
 pub mod demo;
 pub mod error;
 pub mod explain;
@@ -39,6 +40,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(Box<agent::Agent>),
     Demo(demo::Demo),
     Render(render::Render),
     Explain(explain::Explain),
@@ -69,6 +71,7 @@ impl Cli {
 impl Command {
     fn run(self) -> CliResult {
         match self {
+            Self::Agent(agent) => agent.run(),
             Self::Demo(demo) => demo.run(),
             Self::Render(render) => render.run(),
             Self::Explain(explain) => explain.run(),

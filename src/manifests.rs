@@ -193,7 +193,8 @@ fn flatten(place: Place, mut object: Value, into: &mut Vec<Manifest>) -> Result<
 
 fn is_manifest(path: &Path) -> bool {
     let visible = path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.'));
-    visible && path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|e| extension == *e))
+    visible
+        && path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|e| extension == *e))
 }
 
 #[cfg(test)]

@@ -71,11 +71,11 @@ pub enum HostError {
 }
 
 /// Tells the planner how the host looks, until the agent stops.
-pub async fn run(inputs: Inputs, own: OwnAddresses, telemetry: Telemetry) -> Result<(), Stopping> {
+pub async fn run(inputs: Inputs, own: OwnAddresses, telemetry: Telemetry) -> Stopping {
     loop {
         let stopped = follow(&inputs, &own, &telemetry).await;
         match stopped {
-            Ok(stopping) => return Err(stopping),
+            Ok(stopping) => return stopping,
             Err(error) => telemetry.health.raise(Concern::Links, words(&error)),
         }
         tokio::time::sleep(RETRY).await;
@@ -121,7 +121,8 @@ impl Drop for Running {
 /// Everything, read afresh.
 async fn read(handle: &Handle) -> Result<View, HostError> {
     let listed = |table| move |source| HostError::List { table, source };
-    let mut view = View { filtering: Filtering::of_kernel(), ..View::default() };
+    let mut view = View::default();
+    view.filtering = Filtering::of_kernel();
     let mut links = std::pin::pin!(handle.link().get().execute());
     while let Some(link) = links.next().await {
         view.link(&link.map_err(listed("links"))?);

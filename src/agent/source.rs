@@ -5,6 +5,7 @@
 //! before: losing a mount must not open a node.
 pub mod folder;
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,7 +45,12 @@ pub fn check(folder: &Path) -> Result<(), SourceError> {
 
 /// Feeds the planner from the folder until the agent stops. Blocks: it has a thread of its own, because reading a
 /// large folder takes a second and must not hold up the runtime.
-pub fn run(path: PathBuf, inputs: &Inputs, telemetry: &Telemetry) -> Result<(), Stopping> {
+pub fn run(path: PathBuf, inputs: &Inputs, telemetry: &Telemetry) -> Stopping {
+    let Err(stopping) = follow(path, inputs, telemetry);
+    stopping
+}
+
+fn follow(path: PathBuf, inputs: &Inputs, telemetry: &Telemetry) -> Result<Infallible, Stopping> {
     let bell = Bell::of(&path);
     let mut folder = Folder::new(path);
     while !inputs.is_closed() {
@@ -59,7 +65,7 @@ pub fn run(path: PathBuf, inputs: &Inputs, telemetry: &Telemetry) -> Result<(), 
         }
         bell.wait(again);
     }
-    Ok(())
+    Err(Stopping)
 }
 
 fn tell(look: &Look, telemetry: &Telemetry) {

@@ -8,6 +8,7 @@ mod connection;
 pub mod kinds;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -36,7 +37,16 @@ const HASTE: Duration = Duration::from_secs(1);
 const REFUSALS: u32 = 3;
 
 /// Mirrors until the agent stops.
-pub async fn run<M: Mirrored>(client: Client, inputs: Inputs, telemetry: Telemetry) -> Result<(), Stopping> {
+pub async fn run<M: Mirrored>(client: Client, inputs: Inputs, telemetry: Telemetry) -> Stopping {
+    let Err(stopping) = mirror::<M>(client, inputs, telemetry).await;
+    stopping
+}
+
+async fn mirror<M: Mirrored>(
+    client: Client,
+    inputs: Inputs,
+    telemetry: Telemetry,
+) -> Result<Infallible, Stopping> {
     let api = M::api(client);
     let connection = Connection::new(M::FEED, inputs.clone(), telemetry.metrics);
     let mut watch = Watch::<M> { api, inputs, connection, known: BTreeMap::new(), round: 0, page: Some(PAGE) };

@@ -46,7 +46,10 @@ impl Events {
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        (Self { queue: Some(queue), metrics: Arc::clone(&metrics) }, write_all(waiting, client, node, metrics))
+        (
+            Self { queue: Some(queue), metrics: Arc::clone(&metrics) },
+            write_all(waiting, client, node, metrics),
+        )
     }
 
     /// Queues an event about the warning's object; never waits.
@@ -98,7 +101,11 @@ fn event(warning: &Warning, node: &NodeName, now: Timestamp) -> Event {
     let namespace = if object.namespace.is_empty() { "default" } else { &object.namespace };
     let text = |text: &str| Some(text.to_owned());
     Event {
-        metadata: ObjectMeta { name: Some(name(warning)), namespace: text(namespace), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name(warning)),
+            namespace: text(namespace),
+            ..ObjectMeta::default()
+        },
         event_time: Some(MicroTime(now)),
         action: text("Isolate"),
         reason: text("NotFullyEnforced"),

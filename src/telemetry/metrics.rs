@@ -219,7 +219,10 @@ mod tests {
         let metrics = Metrics::default();
         metrics.commits.get_or_create(&CommitResult::Done.into()).inc();
         let page = metrics.page().unwrap();
-        assert!(page.contains("# HELP podwall_commits Transactions sent to the kernel, by result.\n"), "{page}");
+        assert!(
+            page.contains("# HELP podwall_commits Transactions sent to the kernel, by result.\n"),
+            "{page}"
+        );
         assert!(page.contains("podwall_commits_total{result=\"done\"} 1\n"), "{page}");
         assert!(page.contains("podwall_build_info{version="), "{page}");
     }

@@ -1,0 +1,394 @@
+//! The thread that owns the kernel.
+//!
+//! Holds the backend and an exact copy of what stands. Commits the stages of each delta back to back; deletes what
+//! nothing leads to 50 ms later; when the kernel and the copy may differ (start, another program's write, a lost
+//! answer) it reads the table back, asks the planner what is wanted, and commits the difference. Whatever happens,
+//! the last good rules stand.
+mod blame;
+mod kernel;
+mod recheck;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use podwall_engine::Update;
+use podwall_engine::compile::names;
+use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Ruleset, stages};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::flows::Job;
+use super::work::{Outcome, Removed, Standing, Wanted, Work};
+use crate::telemetry::health::{Concern, Worker};
+use crate::telemetry::metrics::RepairCause;
+use crate::telemetry::server::Telemetry;
+use kernel::{Failure, Kernel};
+use recheck::Recheck;
+
+/// How often the table is read back although nothing points to a difference.
+const AUDIT: Duration = Duration::from_secs(300);
+/// The thread shows itself at least this often.
+const TURN: Duration = Duration::from_secs(5);
+/// The first pause after commits do not go through; doubled up to [`LONGEST_PAUSE`].
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What happens to established flows when a policy gets tighter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Established {
+    /// They are judged again, and those no longer allowed are cut
+    #[default]
+    Recheck,
+    /// They go on until they end
+    Keep,
+}
+
+/// What the thread is given to start with.
+pub struct Setup {
+    /// The packet filter.
+    pub backend: Box<dyn Backend>,
+    /// What happens to established flows.
+    pub established: Established,
+    /// Where answers to the planner go.
+    pub outcomes: UnboundedSender<Outcome>,
+    /// Who cuts flows.
+    pub jobs: Sender<Job>,
+    /// Metrics and health.
+    pub telemetry: Telemetry,
+}
+
+/// Works until told to stop, or until nobody is left who could.
+pub fn run(setup: Setup, works: &Receiver<Work>) {
+    let mut applier = Applier::new(setup);
+    loop {
+        applier.telemetry.health.beat(Worker::Apply);
+        match works.recv_timeout(applier.patience(Instant::now())) {
+            Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(work) => applier.work(work),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        applier.due(Instant::now());
+    }
+}
+
+struct Applier {
+    kernel: Kernel,
+    state: State,
+    recheck: Recheck,
+    established: Established,
+    outcomes: UnboundedSender<Outcome>,
+    telemetry: Telemetry,
+    audit: Instant,
+    /// Attempts at a whole ruleset that failed in a row.
+    failures: u32,
+    /// The kernel held nothing of ours before this agent: the flows there are were never judged.
+    first_adoption: bool,
+    refused: blame::Blame,
+}
+
+/// What the copy is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The table was not read yet; try at this time.
+    Blind(Instant),
+    /// The copy is what stands.
+    Following,
+    /// It may not be; the planner is asked for the whole at this time, unless it was already.
+    Lost { cause: RepairCause, ask: Option<Instant> },
+    /// Everything was taken away on request.
+    Ended,
+}
+
+impl Applier {
+    fn new(setup: Setup) -> Self {
+        let now = Instant::now();
+        Self {
+            kernel: Kernel::new(setup.backend, setup.telemetry.clone()),
+            state: State::Blind(now),
+            recheck: Recheck::new(setup.jobs),
+            established: setup.established,
+            outcomes: setup.outcomes,
+            telemetry: setup.telemetry,
+            audit: now + AUDIT,
+            failures: 0,
+            first_adoption: false,
+            refused: blame::Blame::new(),
+        }
+    }
+
+    fn work(&mut self, work: Work) {
+        match work {
+            Work::Wanted(wanted) => {
+                self.wanted(wanted);
+                self.tell(Outcome::Done);
+            }
+            Work::Update { update, since } => {
+                self.update(update, since);
+                self.tell(Outcome::Done);
+            }
+            Work::Foreign(change) => self.foreign(change.as_ref()),
+            Work::Rechecked(number) => self.rechecked(number),
+            Work::Show(reply) => drop(reply.send(self.kernel.standing().clone())),
+            Work::TearDown(reply) => drop(reply.send(self.tear_down())),
+            Work::Stop => {}
+        }
+    }
+
+    /// How long nothing needs to be done without work.
+    fn patience(&self, now: Instant) -> Duration {
+        let state = match self.state {
+            State::Blind(at) | State::Lost { ask: Some(at), .. } => Some(at),
+            State::Following => Some(self.audit),
+            State::Lost { ask: None, .. } | State::Ended => None,
+        };
+        let next = [state, self.kernel.reap_due()].into_iter().flatten().min();
+        next.map_or(TURN, |at| at.saturating_duration_since(now)).min(TURN)
+    }
+
+    fn due(&mut self, now: Instant) {
+        match self.state {
+            State::Blind(at) if now >= at => self.look_first(),
+            State::Lost { cause, ask: Some(at) } if now >= at => {
+                self.state = State::Lost { cause, ask: None };
+                self.tell(Outcome::Lost);
+            }
+            State::Following if now >= self.audit => self.audit(),
+            State::Blind(_) | State::Lost { .. } | State::Following | State::Ended => {}
+        }
+        if self.state == State::Following
+            && self.kernel.reap_due().is_some_and(|due| now >= due)
+            && let Err(failure) = self.kernel.reap()
+        {
+            self.lost(&failure);
+        }
+    }
+
+    /// Tells what stood before us. The planner writes nothing before it knows.
+    fn look_first(&mut self) {
+        match self.kernel.observe() {
+            Ok(observed) => {
+                let standing = standing(observed.ruleset.as_ref());
+                self.first_adoption = standing == Standing::Nothing;
+                tracing::info!(?standing, alien = ?observed.alien, "looked at the rules that stand");
+                self.state = State::Lost { cause: RepairCause::Start, ask: None };
+                self.tell(Outcome::Standing(standing));
+            }
+            Err(error) => {
+                let pause = self.pause();
+                self.state = State::Blind(Instant::now() + pause);
+                self.complain(&error.to_string());
+            }
+        }
+    }
+
+    /// Makes the whole true, whatever stands.
+    fn wanted(&mut self, wanted: Wanted) {
+        let cause = match self.state {
+            State::Ended | State::Blind(_) => return,
+            State::Lost { cause, .. } => cause,
+            State::Following => RepairCause::Failure,
+        };
+        self.recheck.owe(&wanted.tightened, &wanted.released);
+        match self.make_true(&wanted.ruleset, cause) {
+            Ok(changed) => {
+                self.state = State::Following;
+                self.audit = Instant::now() + AUDIT;
+                self.failures = 0;
+                self.telemetry.health.clear(Concern::Commits);
+                self.telemetry.health.clear(Concern::Uncommitted);
+                self.kernel.measure(wanted.since);
+                self.judge_after_repair(changed);
+            }
+            Err(failure) => self.not_made_true(&failure, &wanted.ruleset, cause),
+        }
+    }
+
+    /// Answers whether anything differed.
+    fn make_true(&mut self, ruleset: &Ruleset, cause: RepairCause) -> Result<bool, Failure> {
+        let observed = self.kernel.observe().map_err(Failure::unsent)?;
+        let differs = !observed.alien.is_empty();
+        let delta = Delta::between(self.kernel.standing(), ruleset);
+        if delta.is_empty() && !differs {
+            return Ok(false);
+        }
+        self.telemetry.metrics.repairs.get_or_create(&cause.into()).inc();
+        tracing::info!(
+            cause = cause.as_str(),
+            chains = delta.chains.len(),
+            sets = delta.sets.len(),
+            "putting right what differs"
+        );
+        self.kernel.commit_all(&stages(self.kernel.standing(), &delta))?;
+        Ok(true)
+    }
+
+    fn not_made_true(&mut self, failure: &Failure, wanted: &Ruleset, cause: RepairCause) {
+        self.failures += 1;
+        let blamed = match &failure.error {
+            BackendError::Rejected(refusals) => blame::blame(refusals, &failure.ops, wanted),
+            BackendError::Unsupported { .. }
+            | BackendError::Owned { .. }
+            | BackendError::Stale
+            | BackendError::Io { .. } => blame::Blame::new(),
+        };
+        if blamed.keys().any(|chain| !self.refused.contains_key(chain)) {
+            self.refused.extend(blamed);
+            self.state = State::Lost { cause, ask: None };
+            self.tell(Outcome::Refused(self.refused.clone()));
+            return;
+        }
+        // The first stale answer only means that somebody was quicker.
+        if self.failures > 1 || !matches!(failure.error, BackendError::Stale) {
+            self.complain(&failure.to_string());
+        }
+        let pause = self.pause();
+        self.state = State::Lost { cause, ask: Some(Instant::now() + pause) };
+    }
+
+    fn update(&mut self, update: Update, since: Instant) {
+        self.recheck.owe(&update.tightened, &update.released);
+        if self.state != State::Following {
+            return;
+        }
+        let done = self.kernel.reap_first().and_then(|()| {
+            let stages = stages(self.kernel.standing(), &update.delta);
+            self.kernel.commit_all(&stages)
+        });
+        match done {
+            Ok(()) => {
+                self.kernel.measure(Some(since));
+                self.settle_flows();
+            }
+            Err(failure) => self.lost(&failure),
+        }
+    }
+
+    fn lost(&mut self, failure: &Failure) {
+        tracing::warn!("{failure}; reading the table back");
+        let cause = match failure.error {
+            BackendError::Stale => RepairCause::Foreign,
+            BackendError::Unsupported { .. }
+            | BackendError::Owned { .. }
+            | BackendError::Rejected(_)
+            | BackendError::Io { .. } => RepairCause::Failure,
+        };
+        self.lose(cause);
+    }
+
+    fn lose(&mut self, cause: RepairCause) {
+        // What was refused once may be fine now; it is found out again if not.
+        self.refused.clear();
+        self.state = State::Lost { cause, ask: None };
+        self.tell(Outcome::Lost);
+    }
+
+    fn foreign(&mut self, change: Option<&ForeignChange>) {
+        match change {
+            Some(change) => {
+                self.telemetry.metrics.foreign_changes.inc();
+                tracing::error!(writer = change.writer, "{change} wrote into table inet podwall");
+            }
+            None => tracing::warn!("notices of other programs' writes were lost"),
+        }
+        if self.state == State::Following {
+            self.compare(RepairCause::Foreign);
+        }
+    }
+
+    fn audit(&mut self) {
+        self.audit = Instant::now() + AUDIT;
+        self.compare(RepairCause::Audit);
+    }
+
+    /// Reads the table back and repairs it if it is not what it should be.
+    fn compare(&mut self, cause: RepairCause) {
+        match self.kernel.is_as_committed() {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::error!(cause = cause.as_str(), "the rules are not what podwall made them; repairing");
+                self.lose(cause);
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "reading the table back");
+                self.lose(RepairCause::Failure);
+            }
+        }
+    }
+
+    /// What somebody else's table let through has flows by now, and so has what changed while no agent ran.
+    fn judge_after_repair(&mut self, changed: bool) {
+        let never_judged = std::mem::take(&mut self.first_adoption);
+        if never_judged {
+            self.recheck.forgive();
+        } else if changed {
+            self.recheck.owe(&recheck::judged_addresses(self.kernel.standing()), &BTreeSet::<IpAddr>::new());
+        }
+        self.settle_flows();
+    }
+
+    fn settle_flows(&mut self) {
+        if let Err(failure) = self.recheck.settle(&mut self.kernel, self.established) {
+            self.lost(&failure);
+        }
+    }
+
+    fn rechecked(&mut self, number: u64) {
+        if self.recheck.done(number)
+            && self.state == State::Following
+            && let Err(failure) = self.recheck.disarm(&mut self.kernel)
+        {
+            self.lost(&failure);
+        }
+    }
+
+    fn tear_down(&mut self) -> Result<Removed, String> {
+        let removed = self.kernel.observe().map_err(Failure::unsent).and_then(|observed| {
+            let standing = observed.or_empty();
+            let delta = Delta::between(&standing, &Ruleset::default());
+            self.kernel.commit_all(&stages(&standing, &delta))?;
+            Ok(Removed::all_of(&standing))
+        });
+        match removed {
+            Ok(removed) => {
+                tracing::warn!(?removed, "the rules were taken away on request");
+                self.state = State::Ended;
+                self.tell(Outcome::TornDown);
+                Ok(removed)
+            }
+            Err(failure) => {
+                self.lost(&failure);
+                Err(failure.to_string())
+            }
+        }
+    }
+
+    fn complain(&self, words: &str) {
+        self.telemetry.health.raise(Concern::Commits, format!("{words}; the last good rules stand"));
+    }
+
+    fn pause(&self) -> Duration {
+        LONGEST_PAUSE.min(SHORTEST_PAUSE.saturating_mul(2_u32.saturating_pow(self.failures.min(16))))
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        if self.outcomes.send(outcome).is_err() {
+            tracing::debug!("the planner is gone");
+        }
+    }
+}
+
+/// Is there a table of ours, and does it drop mid-stream packets of unknown flows already?
+fn standing(ruleset: Option<&Ruleset>) -> Standing {
+    match ruleset {
+        None => Standing::Nothing,
+        Some(ruleset) if ruleset.chains.get(&names::strays()).is_some_and(|chain| !chain.rules.is_empty()) => {
+            Standing::Strict
+        }
+        Some(_) => Standing::Lenient,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Established flows after a change: which addresses are owed a look, and the temporary rule while they are looked at.
+//!
+//! The rule is armed right after the last stage, before any flow is looked at, so a flow that is no longer allowed
+//! stops with the commit and not with its deletion (decision L2).
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::mpsc::Sender;
+
+use podwall_engine::compile::names;
+use podwall_engine::recheck;
+use podwall_ruleset::{Key, Ruleset, Shape, Value, Verdict, stages};
+
+use super::Established;
+use super::kernel::{Failure, Kernel};
+use crate::agent::flows::Job;
+
+/// What is owed and what is under way.
+pub(super) struct Recheck {
+    jobs: Sender<Job>,
+    tightened: BTreeSet<IpAddr>,
+    released: BTreeSet<IpAddr>,
+    /// Addresses the rule judges now.
+    armed: BTreeSet<IpAddr>,
+    number: u64,
+}
+
+impl Recheck {
+    pub(super) fn new(jobs: Sender<Job>) -> Self {
+        let (tightened, released, armed) = Default::default();
+        Self { jobs, tightened, released, armed, number: 0 }
+    }
+
+    /// Flows of these addresses must be looked at once the rules stand.
+    pub(super) fn owe(&mut self, tightened: &BTreeSet<IpAddr>, released: &BTreeSet<IpAddr>) {
+        self.tightened.extend(tightened);
+        self.released.extend(released);
+    }
+
+    /// Nothing is owed: the flows there are were never judged (decision L2).
+    pub(super) fn forgive(&mut self) {
+        self.tightened.clear();
+        self.released.clear();
+    }
+
+    /// The rules stand: arms the rule and hands the flows on.
+    pub(super) fn settle(&mut self, kernel: &mut Kernel, established: Established) -> Result<(), Failure> {
+        let tightened = std::mem::take(&mut self.tightened);
+        // An address somebody owns again is judged by its new owner's rules: its new flows must not be cut.
+        let (owned, gone): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) =
+            std::mem::take(&mut self.released).into_iter().partition(|address| is_owned(kernel.standing(), *address));
+        let judged: BTreeSet<IpAddr> = match established {
+            Established::Recheck => tightened.into_iter().chain(owned).collect(),
+            Established::Keep => owned,
+        };
+        if judged.is_empty() && gone.is_empty() {
+            // A repair takes the rule away while its flows are still being looked at.
+            return if self.armed.is_empty() { Ok(()) } else { self.arm(kernel) };
+        }
+        self.number += 1;
+        self.armed.extend(&judged);
+        let armed = self.arm(kernel);
+        let ruleset = kernel.standing().clone();
+        let job = Job { number: self.number, judged: self.armed.clone(), released: gone, ruleset };
+        if self.jobs.send(job).is_err() {
+            tracing::error!("the flows thread is gone; flows that are no longer allowed go on until they end");
+        }
+        armed
+    }
+
+    /// A job is done; answers whether it was the last.
+    pub(super) fn done(&mut self, number: u64) -> bool {
+        let last = number == self.number && !self.armed.is_empty();
+        if last {
+            self.armed.clear();
+        }
+        last
+    }
+
+    /// Takes the rule away.
+    pub(super) fn disarm(&self, kernel: &mut Kernel) -> Result<(), Failure> {
+        self.arm(kernel)
+    }
+
+    fn arm(&self, kernel: &mut Kernel) -> Result<(), Failure> {
+        let delta = recheck::arm(kernel.standing(), &self.armed);
+        if delta.is_empty() {
+            return Ok(());
+        }
+        let stages = stages(kernel.standing(), &delta);
+        kernel.commit_all(&stages)
+    }
+}
+
+/// Local addresses some direction of which is judged.
+pub(super) fn judged_addresses(ruleset: &Ruleset) -> BTreeSet<IpAddr> {
+    let maps = ruleset.sets.values().filter(|set| matches!(set.spec.shape, Shape::Verdicts(_)));
+    let elements = maps.flat_map(|map| map.iter());
+    let judged = |(key, value): (&Key, Value)| match value {
+        Value::Verdict(verdict) => verdict.target().and_then(|_| key.address()),
+        Value::Member => None,
+    };
+    elements.filter_map(judged).collect()
+}
+
+/// Does a pod answer to the address? Kept shut for a gone pod is not owned.
+fn is_owned(ruleset: &Ruleset, address: IpAddr) -> bool {
+    let pending = Verdict::Goto(names::pending());
+    let key = Key::Address(address);
+    ruleset.sets.values().filter_map(|set| set.verdict(&key)).any(|verdict| *verdict != pending)
+}

@@ -1,0 +1,378 @@
+//! The one owner of the engine: changes in, work for the kernel out.
+//!
+//! Owns when something is committed. Nothing before every source is complete; a single change at once; a burst
+//! gathered, at most ten times a second; and one piece of work at a time, so that a slow kernel makes bigger pieces
+//! and not a longer queue.
+mod gathering;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant as Moment};
+
+use podwall_engine::change::Freshness;
+use podwall_engine::plan::Condition;
+use podwall_engine::{Change, Engine, Update};
+use podwall_ruleset::ChainName;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::host::locals::Locals;
+use super::input::{Feed, Input, Stamped};
+use super::pace::Pace;
+use super::reports::Reports;
+use super::work::{Outcome, Standing, Wanted, Work, Works};
+use crate::telemetry::health::{Concern, Worker};
+use crate::telemetry::metrics::Kind;
+use crate::telemetry::server::Telemetry;
+use gathering::Gathering;
+
+/// How often the planner turns even if nothing happens.
+const TICK: Duration = Duration::from_secs(5);
+/// How often chains the kernel refused are tried again: the reason may have been a lack of memory.
+const RETRY_REFUSED: Duration = Duration::from_secs(300);
+/// Messages taken in before the kernel gets its turn.
+const GULP: usize = 4096;
+
+/// What the planner is given to start with.
+#[derive(Debug)]
+pub struct Setup {
+    /// The engine, knowing nothing yet.
+    pub engine: Engine,
+    /// Every source that must be complete before the first write.
+    pub feeds: BTreeSet<Feed>,
+    /// How long mid-stream packets of unknown flows pass after the first adoption of the node.
+    pub grace: Duration,
+    /// Where warnings go.
+    pub reports: Reports,
+    /// The apply thread.
+    pub works: Works,
+    /// Metrics and health.
+    pub telemetry: Telemetry,
+}
+
+/// The planner.
+#[derive(Debug)]
+pub struct Planner {
+    engine: Engine,
+    locals: Locals,
+    reports: Reports,
+    telemetry: Telemetry,
+    works: Works,
+    gathering: Gathering,
+    phase: Phase,
+    pace: Pace,
+    grace: Duration,
+    grace_ends: Option<Instant>,
+    stale: BTreeMap<Feed, String>,
+    refused: BTreeMap<ChainName, String>,
+    retry_refused: Option<Instant>,
+    /// When the oldest change not yet handed on was received.
+    oldest: Option<Moment>,
+    busy: bool,
+    last_tick: Option<Instant>,
+}
+
+/// How far along the planner is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Sources are being read; the kernel is left as it was found.
+    Gathering,
+    /// The kernel must be given a whole ruleset next.
+    Adopting,
+    /// Deltas follow.
+    Following,
+    /// The rules were taken away on request.
+    Ended,
+}
+
+impl Planner {
+    /// A planner that waits for its sources.
+    pub fn new(setup: Setup) -> Self {
+        let locals = Locals::new(setup.engine.node().clone());
+        Self {
+            engine: setup.engine,
+            locals,
+            reports: setup.reports,
+            telemetry: setup.telemetry,
+            works: setup.works,
+            gathering: Gathering::new(setup.feeds),
+            phase: Phase::Gathering,
+            pace: Pace::default(),
+            grace: setup.grace,
+            grace_ends: None,
+            stale: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            retry_refused: None,
+            oldest: None,
+            busy: false,
+            last_tick: None,
+        }
+    }
+
+    /// Turns until no source is left or the apply thread is gone.
+    pub async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Stamped>,
+        mut outcomes: mpsc::UnboundedReceiver<Outcome>,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                outcome = outcomes.recv() => match outcome {
+                    Some(outcome) => self.outcome(outcome),
+                    None => return,
+                },
+                input = inputs.recv() => match input {
+                    Some(input) => self.gulp(input, &mut inputs),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(self.wake()) => {}
+            }
+            self.turn();
+        }
+    }
+
+    /// Takes in everything that is there already: one burst, one commit.
+    fn gulp(&mut self, first: Stamped, inputs: &mut mpsc::Receiver<Stamped>) {
+        self.take_in(first);
+        for _ in 0..GULP {
+            let Ok(next) = inputs.try_recv() else { return };
+            self.take_in(next);
+        }
+    }
+
+    fn take_in(&mut self, Stamped { input, at }: Stamped) {
+        match input {
+            Input::Object { change, warnings } => {
+                self.reports.object(&change, warnings);
+                self.locals.object(&change);
+                self.change(change, at);
+            }
+            Input::Unusable(warning) => self.reports.unusable(&warning),
+            Input::Complete(feed) => self.gathering.complete(feed),
+            Input::Watch(feed, away) => self.watch(feed, away, at),
+            Input::Host(view) => {
+                self.locals.view(view);
+                self.gathering.complete(Feed::Host);
+                self.oldest.get_or_insert(at);
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change, at: Moment) {
+        self.telemetry.metrics.changes.get_or_create(&kind(&change).into()).inc();
+        self.oldest.get_or_insert(at);
+        self.engine.apply(change);
+    }
+
+    fn watch(&mut self, feed: Feed, away: Option<String>, at: Moment) {
+        match away {
+            Some(reason) => drop(self.stale.insert(feed, reason)),
+            None => drop(self.stale.remove(&feed)),
+        }
+        let freshness = if self.stale.is_empty() { Freshness::Current } else { Freshness::Stale };
+        if self.engine.cluster().freshness() != freshness {
+            self.change(Change::Watch(freshness), at);
+        }
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Standing(standing) => {
+                self.gathering.standing();
+                self.begin_grace(standing);
+            }
+            Outcome::Done => self.busy = false,
+            Outcome::Lost => self.phase = self.phase.lost(),
+            Outcome::Refused(chains) => {
+                self.phase = self.phase.lost();
+                self.refuse(chains);
+            }
+            Outcome::TornDown => {
+                self.phase = Phase::Ended;
+                self.telemetry.health.raise(
+                    Concern::TornDown,
+                    "the rules were taken away on request; restart the agent to enforce again",
+                );
+            }
+        }
+    }
+
+    /// Flows from before the first adoption were never judged, and conntrack may not know them (L1).
+    fn begin_grace(&mut self, standing: Standing) {
+        let over = match standing {
+            Standing::Strict => true,
+            Standing::Nothing | Standing::Lenient => self.grace.is_zero(),
+        };
+        if over {
+            self.change(Change::GraceOver, Moment::now());
+        } else {
+            self.grace_ends = Some(Instant::now() + self.grace);
+        }
+    }
+
+    fn refuse(&mut self, chains: BTreeMap<ChainName, String>) {
+        // Asked before the engine forgets the chains.
+        self.reports.refused(&chains, &self.engine.origins());
+        self.retry_refused = (!chains.is_empty()).then(|| Instant::now() + RETRY_REFUSED);
+        self.change(Change::Refused(chains.keys().cloned().collect()), Moment::now());
+        self.refused = chains;
+    }
+
+    /// Everything that follows from what was taken in.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        self.telemetry.health.beat(Worker::Planner);
+        self.timers(now);
+        let held = self.engine.cluster().held();
+        for change in self.locals.settle(held, now) {
+            self.change(change, Moment::now());
+        }
+        self.concerns();
+        if self.phase == Phase::Gathering && self.gathering.is_over() {
+            self.phase = Phase::Adopting;
+        }
+        self.push(now);
+        if self.last_tick.is_none_or(|last| now >= last + TICK) {
+            self.last_tick = Some(now);
+            self.count();
+        }
+    }
+
+    fn timers(&mut self, now: Instant) {
+        if self.grace_ends.is_some_and(|end| now >= end) {
+            self.grace_ends = None;
+            tracing::info!("the grace period is over: mid-stream packets of unknown flows are dropped from now on");
+            self.change(Change::GraceOver, Moment::now());
+        }
+        if self.retry_refused.is_some_and(|at| now >= at) {
+            self.refuse(BTreeMap::new());
+        }
+    }
+
+    /// Hands on what changed, if the kernel is free and it is time.
+    fn push(&mut self, now: Instant) {
+        if self.busy || !self.pace.allows(now) {
+            return;
+        }
+        let work = match self.phase {
+            Phase::Gathering | Phase::Ended => return,
+            Phase::Adopting => {
+                let Update { delta: _, tightened, released } = self.engine.take();
+                let ruleset = self.engine.ruleset().clone();
+                Work::Wanted(Wanted { ruleset, tightened, released, since: self.oldest.take() })
+            }
+            Phase::Following => {
+                // Nothing was changed, or nothing that this node's rules depend on.
+                let Some(since) = self.oldest.take() else { return };
+                let update = self.engine.take();
+                if update == Update::default() {
+                    return;
+                }
+                Work::Update { update, since }
+            }
+        };
+        self.phase = Phase::Following;
+        self.busy = true;
+        self.pace.spend(now);
+        if self.works.send(work).is_err() {
+            tracing::debug!("the apply thread is gone");
+        }
+    }
+
+    fn concerns(&self) {
+        let health = &self.telemetry.health;
+        health.set(Concern::Caches, self.gathering.waiting(&self.stale));
+        let away: Vec<String> =
+            self.stale.iter().map(|(feed, reason)| format!("{}: {reason}", feed.as_str())).collect();
+        health.set(Concern::Watch, (!away.is_empty()).then(|| away.join("; ")));
+        let bypass = self.locals.bypass().map(|(link, sysctl)| {
+            format!("traffic between pods on bridge {link} passes by the rules: set {sysctl}=1 (modprobe br_netfilter)")
+        });
+        health.set(Concern::Bridge, bypass);
+        let ipvs = self.locals.ipvs().then(|| {
+            "kube-proxy runs in IPVS mode, which podwall does not support: run it in nftables or iptables mode".to_owned()
+        });
+        health.set(Concern::Ipvs, ipvs);
+        if self.phase != Phase::Gathering {
+            self.conditions();
+        }
+    }
+
+    fn conditions(&self) {
+        let (mut node, mut range) = (None, None);
+        for condition in self.engine.conditions() {
+            match condition {
+                // A folder may leave nodes out altogether.
+                Condition::NodeUnknown if self.gathering.from_folder() && self.knows_no_node() => {}
+                Condition::NodeUnknown => {
+                    node = Some(format!("there is no node {:?}: {condition}", &*self.engine.node().0));
+                }
+                Condition::PodRangeContradicted(_) | Condition::PodRangeUnknown => range = Some(condition.to_string()),
+            }
+        }
+        self.telemetry.health.set(Concern::NodeName, node);
+        self.telemetry.health.set(Concern::PodRange, range);
+    }
+
+    fn knows_no_node(&self) -> bool {
+        self.engine.cluster().nodes().next().is_none()
+    }
+
+    fn count(&self) {
+        let (cluster, metrics) = (self.engine.cluster(), &self.telemetry.metrics);
+        let counts = [
+            (Kind::Pod, cluster.pods().count()),
+            (Kind::Namespace, cluster.namespaces().count()),
+            (Kind::Node, cluster.nodes().count()),
+            (Kind::Policy, cluster.policies().count()),
+        ];
+        for (kind, count) in counts {
+            metrics.objects.get_or_create(&kind.into()).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        metrics.local_pods.set(i64::try_from(self.locals.count()).unwrap_or(i64::MAX));
+        if let Some((link, sysctl)) = self.locals.bypass() {
+            tracing::error!("NOT ENFORCED between pods on bridge {link}: {sysctl} is 0");
+        }
+    }
+
+    fn wake(&self) -> Instant {
+        let now = Instant::now();
+        let waits_for_pace = !self.busy && self.has_work();
+        let pace = self.pace.next().filter(|_| waits_for_pace);
+        let others = [pace, self.locals.deadline(), self.grace_ends, self.retry_refused];
+        others.into_iter().flatten().fold(now + TICK, Instant::min)
+    }
+
+    const fn has_work(&self) -> bool {
+        match self.phase {
+            Phase::Gathering | Phase::Ended => false,
+            Phase::Adopting => true,
+            Phase::Following => self.oldest.is_some(),
+        }
+    }
+}
+
+impl Phase {
+    /// What stands in the kernel is no longer what deltas follow from.
+    const fn lost(self) -> Self {
+        match self {
+            Self::Gathering => Self::Gathering,
+            Self::Adopting | Self::Following => Self::Adopting,
+            Self::Ended => Self::Ended,
+        }
+    }
+}
+
+const fn kind(change: &Change) -> Kind {
+    match change {
+        Change::Pod(_) | Change::PodGone(_) => Kind::Pod,
+        Change::Namespace(..) | Change::NamespaceGone(_) => Kind::Namespace,
+        Change::Node(_) | Change::NodeGone(_) => Kind::Node,
+        Change::Policy(_) | Change::PolicyGone(_) => Kind::Policy,
+        Change::Links(_) | Change::AddressFree(_) => Kind::Links,
+        Change::Watch(_) | Change::GraceOver | Change::Refused(_) => Kind::Agent,
+    }
+}
+
+#[cfg(test)]
+mod tests;

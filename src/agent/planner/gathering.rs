@@ -1,0 +1,53 @@
+//! What is still missing before the first write.
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::agent::input::Feed;
+
+/// The sources that are not complete yet, and whether the kernel was looked at.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    missing: BTreeSet<Feed>,
+    looked: bool,
+    from_folder: bool,
+}
+
+impl Gathering {
+    pub(super) fn new(feeds: BTreeSet<Feed>) -> Self {
+        let from_folder = feeds.contains(&Feed::Folder);
+        Self { missing: feeds, looked: false, from_folder }
+    }
+
+    /// A source has delivered everything there is.
+    pub(super) fn complete(&mut self, feed: Feed) {
+        if self.missing.remove(&feed) && self.missing.is_empty() {
+            tracing::info!("everything was read");
+        }
+    }
+
+    /// The kernel was looked at.
+    pub(super) const fn standing(&mut self) {
+        self.looked = true;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.looked && self.missing.is_empty()
+    }
+
+    /// Objects come from a folder, which may leave out what an API server always has.
+    pub(super) const fn from_folder(&self) -> bool {
+        self.from_folder
+    }
+
+    /// What is waited for, in words; the reason a source gives for being away goes with it.
+    pub(super) fn waiting(&self, away: &BTreeMap<Feed, String>) -> Option<String> {
+        let named = |feed: &Feed| match away.get(feed) {
+            Some(reason) => format!("{} ({reason})", feed.as_str()),
+            None => feed.as_str().to_owned(),
+        };
+        let mut missing: Vec<String> = self.missing.iter().map(named).collect();
+        if !self.looked {
+            missing.push("the rules that stand".to_owned());
+        }
+        (!missing.is_empty()).then(|| format!("waiting for {}", missing.join(", ")))
+    }
+}

@@ -1,0 +1,97 @@
+//! The words between the planner and the thread that owns the kernel.
+//!
+//! At most one [`Work::Wanted`] or [`Work::Update`] is under way: the planner waits for [`Outcome::Done`], and what
+//! comes meanwhile gathers in the engine instead of in a queue.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use podwall_engine::Update;
+use podwall_ruleset::{ChainName, ForeignChange, Ruleset};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// What the apply thread is asked to do.
+#[derive(Debug)]
+pub enum Work {
+    /// Read back what stands and make it this.
+    Wanted(Wanted),
+    /// Carry this on from the last wanted or update.
+    Update {
+        /// The delta, and whose flows it concerns.
+        update: Update,
+        /// When the oldest change in it was received.
+        since: Instant,
+    },
+    /// Somebody else wrote into our table, or may have: who is told where it is known.
+    Foreign(Option<ForeignChange>),
+    /// All flows of the recheck of this number were dealt with.
+    Rechecked(u64),
+    /// Hand out a copy of what stands.
+    Show(oneshot::Sender<Ruleset>),
+    /// Take everything away and stay idle.
+    TearDown(oneshot::Sender<Result<Removed, String>>),
+    /// Leave; the rules stand.
+    Stop,
+}
+
+/// A whole ruleset to be made true.
+#[derive(Debug)]
+pub struct Wanted {
+    /// What the kernel should hold.
+    pub ruleset: Ruleset,
+    /// Local addresses whose established flows must be judged again.
+    pub tightened: BTreeSet<IpAddr>,
+    /// Local addresses none of whose flows may live on.
+    pub released: BTreeSet<IpAddr>,
+    /// When the oldest change in it was received, if it carries changes.
+    pub since: Option<Instant>,
+}
+
+/// What the apply thread answers the planner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// What stood when the agent started; said once, before anything else.
+    Standing(Standing),
+    /// The work was dealt with, for better or worse: the next may come.
+    Done,
+    /// What stands is unknown or wrong: send what is wanted.
+    Lost,
+    /// The kernel refuses these chains, with its reasons: shut whoever would enter one, then send what is wanted.
+    Refused(BTreeMap<ChainName, String>),
+    /// The rules were taken away on request.
+    TornDown,
+}
+
+/// What stood under our name before the first commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: flows were never judged.
+    Nothing,
+    /// A table that still let mid-stream packets of old flows through.
+    Lenient,
+    /// A table in full force.
+    Strict,
+}
+
+/// What a teardown took away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Removed {
+    /// Chains.
+    pub chains: usize,
+    /// Sets and maps.
+    pub sets: usize,
+    /// Elements in them.
+    pub elements: usize,
+}
+
+impl Removed {
+    /// Everything in a ruleset.
+    pub fn all_of(ruleset: &Ruleset) -> Self {
+        Self { chains: ruleset.chains.len(), sets: ruleset.sets.len(), elements: ruleset.elements() }
+    }
+}
+
+/// The apply thread's end, shared by all who ask it.
+pub type Works = mpsc::Sender<Work>;
