@@ -1,3 +1,7 @@
 //! Test-only: builders, random clusters and a naive second reading of the NetworkPolicy rules.
 
 pub mod apiserver;
+pub mod naive;
+pub mod objects;
+pub mod skip;
+pub mod world;

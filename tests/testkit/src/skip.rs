@@ -1,0 +1,51 @@
+//! What a test does when the machine cannot run it: say so loudly, or fail where CI promises that it can.
+
+use std::process::{Command, Stdio};
+
+use podwall_lab::Netns;
+
+/// Something a test needs from the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need<'a> {
+    /// The right to make network namespaces.
+    Root,
+    /// A program on the path, found by running it with `--version`.
+    Program(&'a str),
+    /// A file or folder, such as a kernel setting.
+    Path(&'a str),
+}
+
+/// True when all is there. Otherwise the test is to return at once: the reason has been printed, beginning with
+/// `skipped:`.
+///
+/// # Panics
+/// With `CI=true` in the environment: a skipped test there is a failed one.
+#[must_use]
+#[expect(clippy::print_stdout, reason = "a skip must be seen in the test's output")]
+pub fn ready(needs: &[Need<'_>]) -> bool {
+    let missing: Vec<_> = needs.iter().filter_map(|need| need.missing()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join("; ");
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "this machine must be able to run the test: {missing}"
+    );
+    println!("skipped: {missing}");
+    false
+}
+
+impl Need<'_> {
+    fn missing(&self) -> Option<String> {
+        match self {
+            Self::Root => Netns::new().err().map(|error| error.to_string()),
+            Self::Program(name) => {
+                let mut version = Command::new(name);
+                version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                version.status().err().map(|error| format!("{name}: {error}"))
+            }
+            Self::Path(path) => std::fs::metadata(path).err().map(|error| format!("{path}: {error}")),
+        }
+    }
+}
