@@ -177,10 +177,15 @@ impl Cluster {
         self.link_addresses.get(link).into_iter().flatten()
     }
 
+    /// Is exactly one pod behind the interface? A host route to any of its addresses says so.
+    pub fn is_exclusive(&self, link: &LinkName) -> bool {
+        let attachments = self.on_link(link).filter_map(|address| self.links.attachments.get(address));
+        attachments.into_iter().any(|attachment| attachment.sharing == Sharing::Exclusive)
+    }
+
     /// Interfaces with exactly one pod behind them.
     pub fn exclusive_links(&self) -> BTreeSet<LinkName> {
-        let exclusive = self.links.attachments.values().filter(|a| a.sharing == Sharing::Exclusive);
-        exclusive.map(|attachment| attachment.link.clone()).collect()
+        self.link_addresses.keys().filter(|link| self.is_exclusive(link)).cloned().collect()
     }
 
     /// Keeps a local address shut until its interface is gone or another pod owns it (W8).

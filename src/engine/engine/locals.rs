@@ -7,7 +7,7 @@ use podwall_ruleset::{ChainName, Family, Key, SetName, Value, Verdict};
 
 use crate::cluster::Cluster;
 use crate::compile::{ChainRequest, Compiled, names};
-use crate::model::{Direction, Pod, PodUid, Sharing};
+use crate::model::{Direction, Pod, PodUid, Tier};
 use crate::plan::{self, ChainOrigin, Origins, RuleOrigin};
 use crate::resolve;
 
@@ -52,6 +52,11 @@ pub(super) struct LiveChain {
 }
 
 impl LiveChain {
+    /// Only rules of the cluster tiers can deny somebody or pass him on: there a new peer may be a lost one.
+    pub(super) fn may_deny_peers(&self) -> bool {
+        self.origin.policies.iter().any(|id| id.tier != Tier::Namespace)
+    }
+
     pub(super) fn note(&self, cluster: &Cluster, origins: &mut Origins) {
         for part in &self.parts {
             origins.chains.insert(part.clone(), self.origin.clone());
@@ -134,6 +139,8 @@ impl Engine {
                 }
             }
             (Some(_), _) => drop(self.released.insert(address)),
+            // What the pod opened before we knew it was never judged (W7).
+            (None, Some(new)) if new.isolated() => drop(self.tightened.insert(address)),
             (None, Some(_) | None) => {}
         }
     }
@@ -261,10 +268,10 @@ impl Engine {
     /// One address changed: is its interface one of an isolated pod?
     fn guard_link(&mut self, address: IpAddr) {
         let Some(attachment) = self.cluster.links().attachments.get(&address) else { return };
-        if attachment.sharing == Sharing::Shared {
+        let link = attachment.link.clone();
+        if !self.cluster.is_exclusive(&link) {
             return;
         }
-        let link = attachment.link.clone();
         let shut =
             |address: &IpAddr| self.locals.get(address).is_some_and(|local| local.egress.target().is_some());
         let guarded = self.cluster.on_link(&link).any(shut);

@@ -8,6 +8,7 @@ use crate::model::{Pod, Text};
 use crate::resolve::Group;
 
 use super::Engine;
+use super::locals::LiveChain;
 
 /// A group with a set in the kernel.
 #[derive(Debug)]
@@ -48,17 +49,19 @@ impl Engine {
     fn exchange(&mut self, set: &SetName, was: &[Key], is: &[Key]) {
         for key in was.iter().filter(|key| !is.contains(key)) {
             self.recorder.take(set, key);
-            self.tighten_users(set);
+            self.tighten_users(set, |_| true);
         }
         for key in is.iter().filter(|key| !was.contains(key)) {
             self.recorder.put(set, key.clone(), Value::Member);
+            self.tighten_users(set, LiveChain::may_deny_peers);
         }
     }
 
-    /// Every pod whose rules look at a set that lost a member.
-    fn tighten_users(&mut self, set: &SetName) {
+    /// Every pod with such a chain that looks at the set.
+    fn tighten_users(&mut self, set: &SetName, concerned: impl Fn(&LiveChain) -> bool) {
         let Some(live) = self.groups.get(set) else { return };
-        let chains = live.users.iter().filter_map(|chain| self.chains.get(chain));
+        let chains =
+            live.users.iter().filter_map(|chain| self.chains.get(chain)).filter(|chain| concerned(chain));
         self.tightened.extend(chains.flat_map(|chain| chain.users.iter().copied()));
     }
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use podwall_engine::change::Freshness;
-use podwall_engine::PodRanges;
 use podwall_engine::plan::Condition;
-use podwall_engine::{Change, Options, PendingMode};
+use podwall_engine::{Change, Options, PendingMode, PodRanges};
 use podwall_ruleset::ChainName;
 
 use super::ALL_BUT_XA;

@@ -1,0 +1,128 @@
+//! Random histories: whatever happens to a cluster in whatever order, the engine that follows it step by step holds
+//! what `plan` computes from scratch, byte for byte, and says whose flows an edit concerns.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on shall say so and stop"
+)]
+mod event;
+mod objects;
+mod options;
+mod witness;
+
+use podwall_engine::{Change, Engine, NodeName};
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+use event::{Event, events};
+use options::options;
+use witness::Witness;
+
+/// The node under test; `n2` is the rest of the world.
+const NODE: &str = "n1";
+
+fn config(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+proptest! {
+    #![proptest_config(config(1500))]
+
+    #[test]
+    fn after_every_change_the_delta_leads_to_what_plan_computes(options in options(), events in events(1..40)) {
+        let mut witness = Witness::new(Engine::new(NodeName::from(NODE), options));
+        for event in events {
+            witness.follow(&event);
+            witness.hold_to_the_law();
+        }
+        witness.compare_texts();
+    }
+}
+
+proptest! {
+    #![proptest_config(config(500))]
+
+    #[test]
+    fn any_number_of_changes_may_go_into_one_delta(
+        options in options(),
+        bursts in prop::collection::vec(events(0..25), 1..6),
+    ) {
+        let mut witness = Witness::new(Engine::new(NodeName::from(NODE), options));
+        for burst in bursts {
+            burst.iter().for_each(|event| witness.follow(event));
+            witness.hold_to_the_law();
+        }
+        witness.compare_texts();
+    }
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn a_packet_that_is_no_longer_let_through_belongs_to_an_address_the_update_names(
+        options in options(),
+        events in events(8..40),
+        packets in witness::packets(48),
+    ) {
+        let mut witness = Witness::new(Engine::new(NodeName::from(NODE), options));
+        for event in events {
+            witness.follow(&event);
+            witness.name_everybody_who_lost(&packets);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn objects_may_arrive_in_any_order(
+        options in options(),
+        (events, shuffled) in events(1..40).prop_flat_map(|events| {
+            let settled = event::last_of_each(&events);
+            (Just(settled.clone()), Just(settled).prop_shuffle())
+        }),
+    ) {
+        let arrive = |events: &[Event]| {
+            let mut witness = Witness::new(Engine::new(NodeName::from(NODE), options.clone()));
+            events.iter().for_each(|event| witness.follow(event));
+            witness.release_everything_held();
+            witness.hold_to_the_law();
+            witness.ruleset()
+        };
+        prop_assert_eq!(arrive(&events), arrive(&shuffled));
+    }
+}
+
+proptest! {
+    #![proptest_config(config(150))]
+
+    #[test]
+    fn the_order_of_events_about_different_objects_does_not_matter(
+        options in options(),
+        (events, seed) in (events(1..40), any::<u64>()),
+    ) {
+        let events: Vec<Event> = events.into_iter().filter(Event::is_about_an_object).collect();
+        let arrive = |events: &[Event]| {
+            let mut witness = Witness::new(Engine::new(NodeName::from(NODE), options.clone()));
+            events.iter().for_each(|event| witness.follow(event));
+            witness.release_everything_held();
+            witness.hold_to_the_law();
+            witness.ruleset()
+        };
+        prop_assert_eq!(arrive(&events), arrive(&event::interleaved(&events, seed)));
+    }
+}
+
+#[test]
+fn repeating_a_change_changes_nothing() {
+    let mut engine = Engine::new(NodeName::from(NODE), podwall_engine::Options::default());
+    let pod = objects::pod(3, 0, 1, 2, podwall_engine::model::Life::Live);
+    engine.apply(Change::Pod(pod.clone()));
+    drop(engine.take());
+    engine.apply(Change::Pod(pod));
+    assert_eq!(engine.take(), podwall_engine::Update::default());
+}

@@ -1,0 +1,117 @@
+//! Somebody who follows an engine by its updates alone, and compares.
+use std::net::IpAddr;
+
+use podwall_engine::{Change, Engine, Update, plan};
+use podwall_ruleset::evaluate::{Decision, evaluate};
+use podwall_ruleset::packet::{Packet, Transport};
+use podwall_ruleset::text::nft_listing;
+use podwall_ruleset::{Delta, Family, Ruleset};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::event::Event;
+use super::objects;
+
+pub(crate) struct Witness {
+    engine: Engine,
+    copy: Ruleset,
+    done: Vec<Change>,
+}
+
+impl Witness {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, copy: Ruleset::default(), done: Vec::new() }
+    }
+
+    pub(crate) fn follow(&mut self, event: &Event) {
+        let change = event.change(&self.engine);
+        self.done.push(change.clone());
+        self.engine.apply(change);
+    }
+
+    /// The law of the seam, from all sides.
+    pub(crate) fn hold_to_the_law(&mut self) {
+        let after = std::mem::take(&mut self.done);
+        let before = self.copy.clone();
+        let update = self.take();
+        let now = self.engine.ruleset();
+        assert_eq!(self.copy, *now, "old + delta, after {after:?}");
+        assert_eq!(
+            update.delta,
+            Delta::between(&before, now),
+            "the delta is the difference, after {after:?}"
+        );
+        let whole = plan(self.engine.cluster(), self.engine.node(), self.engine.options());
+        assert_eq!(self.copy, whole.ruleset, "plan, after {after:?}");
+        assert_eq!(self.engine.origins(), whole.origins, "origins, after {after:?}");
+        assert_eq!(self.engine.conditions(), whole.conditions, "conditions, after {after:?}");
+        assert_eq!(now.dangling(), None, "after {after:?}");
+    }
+
+    fn take(&mut self) -> Update {
+        let update = self.engine.take();
+        update.delta.apply(&mut self.copy).expect("the delta fits");
+        update
+    }
+
+    pub(crate) fn compare_texts(&self) {
+        let whole = plan(self.engine.cluster(), self.engine.node(), self.engine.options());
+        assert_eq!(nft_listing(&self.copy), nft_listing(&whole.ruleset));
+    }
+
+    pub(crate) fn ruleset(&self) -> Ruleset {
+        self.engine.ruleset().clone()
+    }
+
+    /// What was kept shut depends on the past by design; afterwards nothing does.
+    pub(crate) fn release_everything_held(&mut self) {
+        let held: Vec<IpAddr> = self.engine.cluster().held().iter().copied().collect();
+        held.into_iter().for_each(|address| self.engine.apply(Change::AddressFree(address)));
+    }
+
+    /// A flow that was let through and would not be any more is one the agent has to look at, so the update must
+    /// name the end whose chain drops it. What is shut because it is unknown or forged has no established flows.
+    pub(crate) fn name_everybody_who_lost(&mut self, packets: &[Packet]) {
+        let after = std::mem::take(&mut self.done);
+        let before = self.copy.clone();
+        let update = self.take();
+        for packet in packets {
+            let Decision::Drop { chain, .. } = evaluate(&self.copy, packet).decision else { continue };
+            if evaluate(&before, packet).decision != Decision::Accept {
+                continue;
+            }
+            let named =
+                |address: &IpAddr| update.tightened.contains(address) || update.released.contains(address);
+            let fine = match chain.as_str() {
+                "pending" | "forged" => true,
+                "refused" => named(&packet.source) || named(&packet.destination),
+                judged if judged.starts_with('i') => named(&packet.destination),
+                _ => named(&packet.source),
+            };
+            assert!(
+                fine,
+                "{packet:?} is now dropped by {chain}, but the update names {update:?}, after {after:?}"
+            );
+        }
+    }
+}
+
+/// First packets between addresses of the histories.
+pub(crate) fn packets(count: usize) -> impl Strategy<Value = Vec<Packet>> {
+    let transport = select(vec![
+        Transport::Tcp { port: 80, opening: true },
+        Transport::Tcp { port: 81, opening: true },
+        Transport::Udp(80),
+        Transport::Sctp(9),
+        Transport::Icmp(8),
+    ]);
+    let ends = (0..6_usize, 0..6_usize, select(Family::BOTH.to_vec()));
+    let packet = (ends, transport).prop_map(|((source, destination, family), transport)| {
+        let base = match family {
+            Family::V4 => 0,
+            Family::V6 => 6,
+        };
+        Packet::opening(objects::address(base + source), objects::address(base + destination), transport)
+    });
+    prop::collection::vec(packet, count)
+}
