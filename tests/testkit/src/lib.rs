@@ -1,6 +1,7 @@
 //! Test-only: builders, random clusters and a naive second reading of the NetworkPolicy rules.
 
 pub mod apiserver;
+pub mod dnat;
 pub mod naive;
 pub mod objects;
 pub mod skip;
