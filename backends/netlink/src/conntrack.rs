@@ -174,3 +174,6 @@ impl Flows for Conntrack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use podwall_netlink::{Batch, Finish, Flags, Reply, Socket, Subsystem};
 use podwall_ruleset::{
-    Atomicity, Backend, BackendError, Capabilities, Counter, Guard as Guarded, Observed, Op, Receipt, Transaction,
+    Atomicity, Backend, BackendError, Capabilities, Counter, Guard as Guarded, Observed, Op, Receipt,
+    Transaction,
 };
 
 use crate::failure::failed;
@@ -126,7 +127,10 @@ impl Nftables {
         }
         if finish == Finish::Commit && self.probed.acknowledged_end.is_there() && !reply.acknowledged {
             let source = io::Error::other("no acknowledgement");
-            return Err(BackendError::Io { doing: "committing: the kernel did not confirm".to_owned(), source });
+            return Err(BackendError::Io {
+                doing: "committing: the kernel did not confirm".to_owned(),
+                source,
+            });
         }
         Ok(receipt)
     }
@@ -161,7 +165,8 @@ impl Nftables {
                 self.stand(TableFlags::OWNED, Held::Yes)
             }
             (Some(_), Guarded::Owned) if self.options.guard == Guard::Owned => {
-                let needs = "a table that can be owned: the one that stands cannot; podwall teardown removes it";
+                let needs =
+                    "a table that can be owned: the one that stands cannot; podwall teardown removes it";
                 Err(BackendError::Unsupported { needs: needs.to_owned() })
             }
             (Some(table), _) => self.stand(table.flags.unowned(), Held::No),

@@ -84,7 +84,8 @@ impl Data {
             let attribute = attribute?;
             match attribute.kind {
                 NFTA_DATA_VALUE => {
-                    return Self::new(attribute.value).ok_or_else(|| Unread::foreign("a value of over 16 bytes"));
+                    return Self::new(attribute.value)
+                        .ok_or_else(|| Unread::foreign("a value of over 16 bytes"));
                 }
                 NFTA_DATA_VERDICT => return Err(Unread::foreign("a verdict where a value belongs")),
                 _ => {}

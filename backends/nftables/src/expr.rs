@@ -7,6 +7,7 @@ use crate::data::Unread;
 use crate::uapi::{NFTA_EXPR_DATA, NFTA_EXPR_NAME};
 
 mod bitwise;
+mod byteorder;
 mod cmp;
 mod counter;
 mod ct;
@@ -21,6 +22,7 @@ mod payload;
 mod range;
 
 pub(crate) use bitwise::Bitwise;
+pub(crate) use byteorder::Byteorder;
 pub(crate) use cmp::{Cmp, Order};
 pub(crate) use counter::Counter;
 pub(crate) use ct::{Ct, CtKey};
@@ -78,7 +80,7 @@ macro_rules! expressions {
     };
 }
 
-expressions! { Bitwise Cmp Counter Ct Dynset Fib Immediate Limit Log Lookup Meta Payload Range }
+expressions! { Bitwise Byteorder Cmp Counter Ct Dynset Fib Immediate Limit Log Lookup Meta Payload Range }
 
 impl Expr {
     /// Reads an attribute that holds one expression.

@@ -13,7 +13,9 @@ pub(crate) fn failed(error: Error) -> BackendError {
             source: io::Error::from_raw_os_error(refusal.errno.0),
         },
         Error::Io { doing, source } if unsupported(&source) => BackendError::Unsupported {
-            needs: format!("{doing}: {source}; load the module nfnetlink, or use a kernel with CONFIG_NETFILTER_NETLINK"),
+            needs: format!(
+                "{doing}: {source}; load the module nfnetlink, or use a kernel with CONFIG_NETFILTER_NETLINK"
+            ),
         },
         Error::Io { doing, source } => BackendError::Io { doing: format!("{doing}: {source}"), source },
         Error::Malformed { .. } | Error::Lost { .. } | Error::TooLarge { .. } | Error::TooLong { .. } => {

@@ -45,6 +45,11 @@ pub(crate) fn lift(rules: &[KernelRule]) -> (Vec<Rule>, Vec<String>) {
     (lifted, alien)
 }
 
+/// A rule nobody wants: what it stands in for differs from anything that could be there instead.
+pub(crate) fn stranger() -> Rule {
+    Body::empty().with(NOBODY)
+}
+
 /// A rule without its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Body {
@@ -198,11 +203,20 @@ impl Lifting<'_> {
             [Expr::Meta(Meta { key: MetaKey::InputLink, into: Register::FIRST }), rest @ ..] => {
                 (Lookup::InputLink, rest)
             }
+            // The second form is nft's.
             [
                 Expr::Meta(Meta { key: MetaKey::Protocol, into: Register::FIRST }),
                 Expr::Payload(port),
                 rest @ ..,
-            ] if *port == (Payload { into: Register::behind(4), ..DESTINATION_PORT }) => (Lookup::Service, rest),
+            ]
+            | [
+                Expr::Meta(Meta { key: MetaKey::Protocol, into: Register::FIRST }),
+                Expr::Byteorder(_),
+                Expr::Payload(port),
+                rest @ ..,
+            ] if *port == (Payload { into: Register::behind(4), ..DESTINATION_PORT }) => {
+                (Lookup::Service, rest)
+            }
             [Expr::Payload(first), rest @ ..] => {
                 let family = self.family?;
                 let side = address(first, family, Register::FIRST)?;

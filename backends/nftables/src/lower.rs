@@ -7,13 +7,11 @@ use crate::expr::Expr;
 use crate::object::table::TableFlags;
 use crate::object::{CREATE, chain, element, header, rule, set, table};
 use crate::uapi::{
-    NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSET, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN,
-    NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE,
+    NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSET, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE,
+    NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE,
 };
 
 pub(crate) mod parts;
-
-
 
 /// What a batch needs to know beside its operations.
 #[derive(Debug, Clone, Copy)]
@@ -87,9 +85,7 @@ impl Encoder {
                 let id = u32::try_from(batch.len()).unwrap_or(u32::MAX);
                 batch.message(header(NFT_MSG_NEWSET, CREATE), |w| set::write(name, spec, id, w))
             }
-            Op::DeleteSet(name) => {
-                batch.message(header(NFT_MSG_DELSET, none), |w| set::write_name(name, w))
-            }
+            Op::DeleteSet(name) => batch.message(header(NFT_MSG_DELSET, none), |w| set::write_name(name, w)),
             Op::AddChain(name, base) => {
                 batch.message(header(NFT_MSG_NEWCHAIN, CREATE), |w| chain::write(name, base.as_ref(), w))
             }

@@ -6,22 +6,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use podwall_netlink::{Attributes, Consistency, Errno, Error, Flags, Malformed, Message, Socket, Subsystem, Writer};
-use podwall_ruleset::{Chain, ChainName, Counter, Ruleset, Set, SetName, SetSpec, Shape};
+use podwall_netlink::{
+    Attributes, Consistency, Errno, Error, Flags, Malformed, Message, Socket, Subsystem, Writer,
+};
+use podwall_ruleset::{Chain, ChainName, Counter, Ruleset};
 
 use crate::data::Unread;
-use crate::lift::lift;
+use crate::lift::{lift, stranger};
 use crate::object::rule::KernelRule;
 use crate::object::table::Table;
-use crate::object::{TABLE, chain, element, header, rule, set, table};
+use crate::object::{TABLE, chain, header, rule, table};
 use crate::uapi::{
-    NFT_MSG_GETCHAIN, NFT_MSG_GETGEN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE,
-    NFT_MSG_NEWCHAIN, NFT_MSG_NEWGEN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE,
-    NFTA_ANY_TABLE, NFTA_GEN_ID,
+    NFT_MSG_GETCHAIN, NFT_MSG_GETGEN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWGEN,
+    NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE, NFTA_ANY_TABLE, NFTA_GEN_ID,
 };
 
-/// A set that is none of ours is read as one nobody would want, so that the difference shows.
-const UNWANTED: SetSpec = SetSpec { shape: Shape::Links, size: Some(0) };
+mod contents;
 
 /// What stands, and what of it cannot have come from us.
 #[derive(Debug, Default)]
@@ -34,17 +34,22 @@ pub(crate) struct Reading {
 pub(crate) fn generation(socket: &mut Socket) -> Result<u32, Error> {
     let doing = "reading the generation";
     let mut found = None;
-    socket.request(doing, header(NFT_MSG_GETGEN, Flags::NONE), |_| {}, |message| {
-        if let Some(attributes) = of_kind(message, NFT_MSG_NEWGEN)? {
-            for attribute in attributes {
-                let attribute = attribute?;
-                if attribute.kind == NFTA_GEN_ID {
-                    found = Some(attribute.be32()?);
+    socket.request(
+        doing,
+        header(NFT_MSG_GETGEN, Flags::NONE),
+        |_| {},
+        |message| {
+            if let Some(attributes) = of_kind(message, NFT_MSG_NEWGEN)? {
+                for attribute in attributes {
+                    let attribute = attribute?;
+                    if attribute.kind == NFTA_GEN_ID {
+                        found = Some(attribute.be32()?);
+                    }
                 }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     found.ok_or(Error::Malformed { doing, source: Malformed })
 }
 
@@ -71,17 +76,16 @@ pub(crate) fn read(socket: &mut Socket) -> Result<Option<Reading>, Error> {
     let Some(chains) = chains(socket, &mut reading.alien)? else { return Ok(None) };
     let Some(mut rules) = rules(socket)? else { return Ok(None) };
     for (chain, foreign) in chains {
-        let (lifted, mut alien) = lift(&rules.remove(chain.name.as_str()).unwrap_or_default());
-        alien.extend(foreign.map(|reason| reason.to_string()));
+        let (mut lifted, mut alien) = lift(&rules.remove(chain.name.as_str()).unwrap_or_default());
+        if let Some(reason) = foreign {
+            alien.push(reason.to_string());
+            lifted.push(stranger());
+        }
         reading.alien.extend(alien.into_iter().map(|what| format!("chain {}: {what}", chain.name)));
         reading.ruleset.chains.insert(chain.name, Arc::new(Chain { base: chain.base, rules: lifted }));
     }
-    let Some(sets) = sets(socket, &mut reading.alien)? else { return Ok(None) };
-    for (name, spec) in sets {
-        let Some((set, foreign)) = elements(socket, &name, spec)? else { return Ok(None) };
-        reading.alien.extend(foreign.map(|reason| format!("set {name}: {reason}")));
-        reading.ruleset.sets.insert(name, Arc::new(set));
-    }
+    let Some(sets) = contents::sets(socket, &mut reading.alien)? else { return Ok(None) };
+    reading.ruleset.sets = sets;
     Ok(Some(reading))
 }
 
@@ -102,60 +106,38 @@ fn chains(socket: &mut Socket, alien: &mut Vec<String>) -> Result<Option<Chains>
     let mut found = Vec::new();
     let doing = "reading chains";
     // Chains cannot be asked for by table: those of other inet tables come along and are passed over.
-    let whole = ours(socket, (doing, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN), |_| {}, |attributes| {
-        match chain::read(attributes) {
-            Ok(chain) => found.push(chain),
-            Err(reason) => alien.push(format!("a chain: {}", foreign(reason)?)),
-        }
-        Ok(())
-    })?;
+    let whole = ours(
+        socket,
+        (doing, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN),
+        |_| {},
+        |attributes| {
+            match chain::read(attributes) {
+                Ok(chain) => found.push(chain),
+                Err(reason) => alien.push(format!("a chain: {}", foreign(reason)?)),
+            }
+            Ok(())
+        },
+    )?;
     Ok(whole.then_some(found))
 }
 
 fn rules(socket: &mut Socket) -> Result<Option<BTreeMap<String, Vec<KernelRule>>>, Error> {
     let mut found = BTreeMap::<String, Vec<KernelRule>>::new();
     let what = ("reading rules", NFT_MSG_GETRULE, NFT_MSG_NEWRULE);
-    let whole = ours(socket, what, |w| w.put_text(NFTA_ANY_TABLE, TABLE), |attributes| {
-        let rule = rule::read(attributes)?;
-        match found.get_mut(&rule.chain) {
-            Some(rules) => rules.push(rule),
-            None => drop(found.insert(rule.chain.clone(), vec![rule])),
-        }
-        Ok(())
-    })?;
-    Ok(whole.then_some(found))
-}
-
-fn sets(socket: &mut Socket, alien: &mut Vec<String>) -> Result<Option<Vec<(SetName, SetSpec)>>, Error> {
-    let mut found = Vec::new();
-    let what = ("reading sets", NFT_MSG_GETSET, NFT_MSG_NEWSET);
-    let whole = ours(socket, what, |w| w.put_text(NFTA_ANY_TABLE, TABLE), |attributes| {
-        match set::read(attributes) {
-            Ok(set::KernelSet { name, spec }) => {
-                let spec = spec.map_err(|reason| alien.push(format!("set {name}: {reason}")));
-                found.push((name, spec.unwrap_or(UNWANTED)));
+    let whole = ours(
+        socket,
+        what,
+        |w| w.put_text(NFTA_ANY_TABLE, TABLE),
+        |attributes| {
+            let rule = rule::read(attributes)?;
+            match found.get_mut(&rule.chain) {
+                Some(rules) => rules.push(rule),
+                None => drop(found.insert(rule.chain.clone(), vec![rule])),
             }
-            Err(reason) => alien.push(format!("a set: {}", foreign(reason)?)),
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     Ok(whole.then_some(found))
-}
-
-fn elements(
-    socket: &mut Socket,
-    name: &SetName,
-    spec: SetSpec,
-) -> Result<Option<(Set, Option<Unread>)>, Error> {
-    // What a meter holds is the packets' doing, and what a set of others holds cannot be said.
-    if spec == UNWANTED || matches!(spec.shape, Shape::Meter(_)) {
-        return Ok(Some((Set::new(spec), None)));
-    }
-    let mut reader = element::Reader::new(spec);
-    let what = ("reading elements", NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM);
-    let whole =
-        ours(socket, what, |w| element::write_set(name, w), |attributes| reader.read(attributes))?;
-    Ok(whole.then(|| reader.finish()))
 }
 
 /// Dumps objects of our table; false when something changed meanwhile.
@@ -165,12 +147,11 @@ fn ours(
     fill: impl FnOnce(&mut Writer),
     mut visit: impl FnMut(Attributes<'_>) -> Result<(), Malformed>,
 ) -> Result<bool, Error> {
-    let dumped = socket.dump(doing, header(ask, Flags::NONE), fill, |message| {
-        match of_kind(message, answer)? {
+    let dumped =
+        socket.dump(doing, header(ask, Flags::NONE), fill, |message| match of_kind(message, answer)? {
             Some(attributes) if names_our_table(attributes)? => visit(attributes),
             _ => Ok(()),
-        }
-    })?;
+        })?;
     Ok(dumped == Consistency::Whole)
 }
 

@@ -1,6 +1,8 @@
 //! What this kernel can do, found out by trying: a batch without an end is validated and forgotten, so nothing
 //! of a trial ever comes into being.
-use podwall_netlink::{Batch, Errno, Finish, Flags, Header, Kind, Position, Refusal, Socket, Subsystem, Writer};
+use podwall_netlink::{
+    Batch, Errno, Finish, Flags, Header, Kind, Position, Refusal, Socket, Subsystem, Writer,
+};
 use podwall_ruleset::{BackendError, Family, SetName, SetSpec, Shape};
 
 use crate::data::{Data, Register};
@@ -70,7 +72,8 @@ pub(crate) fn probe(socket: &mut Socket) -> Result<Probed, BackendError> {
     if let Some(refusal) = needed.into_iter().find_map(refusal) {
         return Err(missing("nf_tables in the inet family", "CONFIG_NF_TABLES_INET", refusal));
     }
-    let found = |messages: &[usize]| Found::unless(messages.iter().any(|message| refusal(*message).is_some()));
+    let found =
+        |messages: &[usize]| Found::unless(messages.iter().any(|message| refusal(*message).is_some()));
     Ok(Probed {
         ownership: found(&[ownership]),
         reverse_path: found(&[reverse_path]),
@@ -104,9 +107,7 @@ fn needed(batch: &mut Batch) -> [usize; 2] {
 }
 
 fn ipv6(batch: &mut Batch) -> [usize; 2] {
-    let of_ipv6 = |message| {
-        Header::new(Kind::of(Subsystem::Nftables, message), Flags::CREATE, NFPROTO_IPV6)
-    };
+    let of_ipv6 = |message| Header::new(Kind::of(Subsystem::Nftables, message), Flags::CREATE, NFPROTO_IPV6);
     let table = batch.message(of_ipv6(NFT_MSG_NEWTABLE), |w| table::write_named(TRIAL, TableFlags::OPEN, w));
     let chain = batch.message(of_ipv6(NFT_MSG_NEWCHAIN), |w| {
         w.put_text(NFTA_ANY_TABLE, TRIAL);
@@ -128,8 +129,7 @@ fn metered_log(batch: &mut Batch) -> [usize; 2] {
         w.put_text(NFTA_SET_NAME, meter.as_str());
         set::write_spec(&spec, 1, w);
     });
-    let address =
-        Payload { header: expr::Header::Network, offset: 12, length: 4, into: Register::FIRST };
+    let address = Payload { header: expr::Header::Network, offset: 12, length: 4, into: Register::FIRST };
     let used = rule(
         batch,
         &[

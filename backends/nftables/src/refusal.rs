@@ -32,7 +32,9 @@ pub(crate) fn explain(encoder: &Encoder, ops: &[Op], reply: &Reply) -> Explained
         Some((Position::Begin, Reason { errno: Errno::ERESTART, .. })) => {
             return Explained::Clear(BackendError::Stale);
         }
-        Some((Position::Begin, Reason { errno: Errno::EPERM, .. })) => return Explained::Clear(no_privilege()),
+        Some((Position::Begin, Reason { errno: Errno::EPERM, .. })) => {
+            return Explained::Clear(no_privilege());
+        }
         _ => {}
     }
     let mut refusals = Vec::<Refusal>::new();
@@ -65,9 +67,7 @@ fn of_message(encoder: &Encoder, ops: &[Op], message: usize, reason: &Reason) ->
             let keys = elements.iter().map(|(key, _)| key).skip(origin.item);
             refused_key(encoder, message, reason, keys)
         }
-        Op::RemoveElements(_, keys) => {
-            refused_key(encoder, message, reason, keys.iter().skip(origin.item))
-        }
+        Op::RemoveElements(_, keys) => refused_key(encoder, message, reason, keys.iter().skip(origin.item)),
         Op::AddTable
         | Op::DeleteTable
         | Op::AddSet(..)
@@ -86,7 +86,10 @@ fn of_message(encoder: &Encoder, ops: &[Op], message: usize, reason: &Reason) ->
 fn object(op: &Op) -> String {
     match op {
         Op::AddTable | Op::DeleteTable => "table podwall".to_owned(),
-        Op::AddSet(name, _) | Op::DeleteSet(name) | Op::AddElements(name, _) | Op::RemoveElements(name, _) => {
+        Op::AddSet(name, _)
+        | Op::DeleteSet(name)
+        | Op::AddElements(name, _)
+        | Op::RemoveElements(name, _) => {
             format!("set {name}")
         }
         Op::AddChain(name, _) | Op::AddRules(name, _) | Op::FlushChain(name) | Op::DeleteChain(name) => {

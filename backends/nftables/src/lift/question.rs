@@ -6,8 +6,8 @@ use super::Lifting;
 use crate::data::{Data, Register};
 use crate::expr::{Bitwise, Cmp, Ct, CtKey, Expr, Fib, Header, Meta, MetaKey, Order, Payload, Range};
 use crate::lower::parts::{
-    DESTINATION_PORT, ICMPV6_TYPE, OPENING_MASK, SYN, TCP_FLAGS, address_offset, family_number, register_width,
-    state_bit,
+    DESTINATION_PORT, ICMPV6_TYPE, OPENING_MASK, SYN, TCP_FLAGS, address_offset, family_number,
+    register_width, state_bit,
 };
 use crate::object::key::{read_address, read_link, width};
 
@@ -34,7 +34,9 @@ pub(super) fn family(cmp: &Cmp) -> Option<Family> {
 /// The side whose address a load starts at.
 pub(super) fn side(payload: &Payload, family: Family) -> Option<Side> {
     let starts = |side: &Side| payload.offset == address_offset(family, *side);
-    [Side::Source, Side::Destination].into_iter().find(|side| payload.header == Header::Network && starts(side))
+    [Side::Source, Side::Destination]
+        .into_iter()
+        .find(|side| payload.header == Header::Network && starts(side))
 }
 
 /// A question for types of ICMPv6, without the family that it needs.

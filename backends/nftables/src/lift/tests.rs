@@ -12,11 +12,7 @@ fn lowered(rules: &[Rule]) -> Vec<KernelRule> {
     let (mut kernel, mut exprs) = (Vec::new(), Vec::new());
     for rule in rules {
         parts::lower(rule, &mut exprs, &mut |comment, exprs| {
-            kernel.push(KernelRule {
-                chain: "c".into(),
-                comment: Some(comment),
-                exprs: Ok(exprs.to_vec()),
-            });
+            kernel.push(KernelRule { chain: "c".into(), comment: Some(comment), exprs: Ok(exprs.to_vec()) });
         });
     }
     kernel
@@ -97,10 +93,18 @@ fn question() -> impl Strategy<Value = Match> {
 }
 
 fn log() -> impl Strategy<Value = Log> {
-    let meter = (lookup(), 1u32.., 1u32..)
-        .prop_map(|(key, rate, burst)| Meter { set: set("n_meter"), key, rate, burst });
-    (any::<u16>(), "[ -~]{0,127}", any::<u32>(), meter)
-        .prop_map(|(group, prefix, snaplen, meter)| Log { group, prefix, snaplen, meter })
+    let meter = (lookup(), 1u32.., 1u32..).prop_map(|(key, rate, burst)| Meter {
+        set: set("n_meter"),
+        key,
+        rate,
+        burst,
+    });
+    (any::<u16>(), "[ -~]{0,127}", any::<u32>(), meter).prop_map(|(group, prefix, snaplen, meter)| Log {
+        group,
+        prefix,
+        snaplen,
+        meter,
+    })
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -157,7 +161,8 @@ fn plain(matches: Vec<Match>, outcome: Verdict) -> Rule {
 
 #[test]
 fn a_run_of_questions_asks_for_the_family_once() {
-    let both = [Side::Source, Side::Destination].map(|side| Match::In(Lookup::Address(Family::V4, side), set("s")));
+    let both =
+        [Side::Source, Side::Destination].map(|side| Match::In(Lookup::Address(Family::V4, side), set("s")));
     let kernel = lowered(&[plain(both.to_vec(), Verdict::Return)]);
     assert_eq!(kernel[0].exprs.as_ref().unwrap().len(), 2 + 2 + 2 + 1);
 }

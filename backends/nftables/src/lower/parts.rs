@@ -12,8 +12,8 @@ use podwall_ruleset::{
 
 use crate::data::{Data, Register};
 use crate::expr::{
-    self, Bitwise, Cmp, Counter, Ct, CtKey, Dynset, Expr, Fib, Header, Immediate, Limit, Meta, MetaKey, Order,
-    Payload, Range, Yields,
+    self, Bitwise, Cmp, Counter, Ct, CtKey, Dynset, Expr, Fib, Header, Immediate, Limit, Meta, MetaKey,
+    Order, Payload, Range, Yields,
 };
 use crate::object::key::link_bytes;
 use crate::object::rule::{Comment, Part};
@@ -274,4 +274,3 @@ fn octets(address: std::net::IpAddr) -> Data {
         std::net::IpAddr::V6(address) => Data::of(address.octets()),
     }
 }
-

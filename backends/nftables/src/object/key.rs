@@ -134,9 +134,8 @@ pub(crate) const fn highest(family: Family) -> IpAddr {
 
 /// A key stored as one element; `end` is there for pipapo only.
 pub(crate) fn read(shape: Shape, key: &[u8], end: Option<&[u8]>) -> Result<Key, Unread> {
-    let address = |family, at: usize| {
-        key.get(at..at + width(family)).and_then(|bytes| read_address(family, bytes))
-    };
+    let address =
+        |family, at: usize| key.get(at..at + width(family)).and_then(|bytes| read_address(family, bytes));
     let read = match shape {
         Shape::Addresses(family) | Shape::Verdicts(family) | Shape::Ranges(family) | Shape::Meter(family) => {
             address(family, 0).map(Key::Address)
@@ -144,18 +143,18 @@ pub(crate) fn read(shape: Shape, key: &[u8], end: Option<&[u8]>) -> Result<Key, 
         Shape::Pairs(family) => address(family, 0)
             .zip(address(family, width(family)))
             .map(|(source, destination)| Key::Pair(source, destination)),
-        Shape::Endpoints(family) => {
-            address(family, 0).zip(key.get(width(family)..).and_then(read_service)).map(
-                |(address, (protocol, port))| Key::Endpoint(address, protocol, port),
-            )
-        }
-        Shape::Services => read_service(key).zip(end.map_or_else(|| read_service(key), read_service)).and_then(
-            |((protocol, first), (same, last))| {
+        Shape::Endpoints(family) => address(family, 0)
+            .zip(key.get(width(family)..).and_then(read_service))
+            .map(|(address, (protocol, port))| Key::Endpoint(address, protocol, port)),
+        Shape::Services => read_service(key)
+            .zip(end.map_or_else(|| read_service(key), read_service))
+            .and_then(|((protocol, first), (same, last))| {
                 let ports = PortRange::new(first, last).filter(|_| same == protocol)?;
                 Some(Key::Service(protocol, ports))
-            },
-        ),
-        Shape::Links => return read_link(key.try_into().map_err(|_| podwall_netlink::Malformed)?).map(Key::Link),
+            }),
+        Shape::Links => {
+            return read_link(key.try_into().map_err(|_| podwall_netlink::Malformed)?).map(Key::Link);
+        }
     };
     read.ok_or_else(|| Unread::Foreign(format!("element {key:02x?} in a set of {shape:?}")))
 }
@@ -181,7 +180,9 @@ mod tests {
 
     #[test]
     fn an_interval_ends_past_its_last_address() {
-        let Stored::Interval(first, end) = store(&Key::Range(ip("10.0.0.0"), ip("10.0.0.255"))) else { panic!() };
+        let Stored::Interval(first, end) = store(&Key::Range(ip("10.0.0.0"), ip("10.0.0.255"))) else {
+            panic!()
+        };
         assert_eq!((first.bytes(), end.unwrap().bytes()), (&[10, 0, 0, 0][..], &[10, 0, 1, 0][..]));
     }
 

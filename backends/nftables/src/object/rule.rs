@@ -145,8 +145,7 @@ mod tests {
         ];
         bytes.extend_from_slice(id.as_bytes());
         bytes.extend_from_slice(&[0, 0]);
-        let attributes =
-            golden::check(|writer| write(&chain, comment(Part::Last), &exprs, writer), &bytes);
+        let attributes = golden::check(|writer| write(&chain, comment(Part::Last), &exprs, writer), &bytes);
         let read = read(attributes).unwrap();
         assert_eq!(
             read,

@@ -6,9 +6,9 @@ use super::TABLE;
 use crate::data::Unread;
 use crate::uapi::{
     NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_EVAL, NFT_SET_INTERVAL, NFT_SET_MAP, NFT_SET_TIMEOUT,
-    NFTA_LIST_ELEM, NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_CONCAT,
-    NFTA_SET_DESC_SIZE, NFTA_SET_FIELD_LEN, NFTA_SET_FLAGS, NFTA_SET_ID, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE,
-    NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_TIMEOUT, datatype,
+    NFTA_LIST_ELEM, NFTA_SET_COUNT, NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC,
+    NFTA_SET_DESC_CONCAT, NFTA_SET_DESC_SIZE, NFTA_SET_FIELD_LEN, NFTA_SET_FLAGS, NFTA_SET_ID,
+    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_TIMEOUT, datatype,
 };
 
 /// How long a meter remembers a source that fell silent, in milliseconds.
@@ -21,6 +21,8 @@ const METER_SIZE: u32 = 65_535;
 pub(crate) struct KernelSet {
     pub(crate) name: SetName,
     pub(crate) spec: Result<SetSpec, Unread>,
+    /// Number of elements, where the kernel tells.
+    pub(crate) count: Option<u32>,
 }
 
 /// What the kernel is told of a shape.
@@ -61,7 +63,7 @@ pub(crate) fn write_name(name: &SetName, writer: &mut Writer) {
 }
 
 pub(crate) fn read(attributes: Attributes<'_>) -> Result<KernelSet, Unread> {
-    let (mut name, mut size, mut timeout) = (None, None, 0);
+    let (mut name, mut size, mut timeout, mut count) = (None, None, 0, None);
     let mut form = Form { flags: 0, key_type: 0, key_length: 0 };
     for attribute in attributes {
         let attribute = attribute?;
@@ -71,12 +73,13 @@ pub(crate) fn read(attributes: Attributes<'_>) -> Result<KernelSet, Unread> {
             NFTA_SET_KEY_TYPE => form.key_type = attribute.be32()?,
             NFTA_SET_KEY_LEN => form.key_length = attribute.be32()?,
             NFTA_SET_TIMEOUT => timeout = attribute.be64()?,
+            NFTA_SET_COUNT => count = Some(attribute.be32()?),
             NFTA_SET_DESC => size = read_size(&attribute)?,
             _ => {}
         }
     }
     let name = SetName::new(name.ok_or(Malformed)?).map_err(Unread::foreign)?;
-    Ok(KernelSet { name, spec: read_spec(form, size, timeout) })
+    Ok(KernelSet { name, spec: read_spec(form, size, timeout), count })
 }
 
 fn read_spec(seen: Form, size: Option<u32>, timeout: u64) -> Result<SetSpec, Unread> {
@@ -110,7 +113,9 @@ const fn form(shape: Shape) -> Form {
         Shape::Addresses(family) => (0, address_type(family), address_length(family)),
         Shape::Ranges(family) => (NFT_SET_INTERVAL, address_type(family), address_length(family)),
         Shape::Verdicts(family) => (NFT_SET_MAP, address_type(family), address_length(family)),
-        Shape::Meter(family) => (NFT_SET_TIMEOUT | NFT_SET_EVAL, address_type(family), address_length(family)),
+        Shape::Meter(family) => {
+            (NFT_SET_TIMEOUT | NFT_SET_EVAL, address_type(family), address_length(family))
+        }
         Shape::Pairs(family) => {
             let address = address_type(family);
             (0, datatype::concat(address, address), 2 * address_length(family))

@@ -1,0 +1,142 @@
+//! Others at work: in our table, and beside it.
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use podwall_ruleset::{Count, Effect, Key, Outcome, Value, Verdict};
+
+use super::namespace::nft;
+use super::*;
+use crate::Notice;
+
+const SOON: Duration = Duration::from_secs(5);
+const NOW: Duration = Duration::from_millis(1);
+
+fn loaded() -> Nftables {
+    let mut kernel = open(Guard::Watched);
+    bring(&mut kernel, &Ruleset::default(), &sample::node());
+    kernel
+}
+
+#[test]
+fn a_foreign_write_is_noticed_and_named_and_ours_is_not() {
+    in_namespace(|| {
+        let mut kernel = loaded();
+        let mut monitor = kernel.monitor().unwrap();
+        bring(&mut kernel, &sample::node(), &sample::later());
+        nft("add table inet other");
+        assert_eq!(monitor.next(NOW).unwrap(), None);
+        nft("add element inet podwall s4_web { 10.9.9.9 }");
+        let Some(Notice::Foreign(change)) = monitor.next(SOON).unwrap() else { panic!() };
+        assert_eq!(change.program.as_deref(), Some("nft"));
+        assert_eq!(monitor.next(NOW).unwrap(), None);
+    });
+}
+
+#[test]
+fn a_flood_of_foreign_writes_is_reported_as_lost() {
+    in_namespace(|| {
+        let mut kernel = loaded();
+        let mut monitor = Monitor::open(0).unwrap();
+        let keys: Vec<_> = (0..50_000).map(|n| Key::Address(Ipv4Addr::from(n).into())).collect();
+        let members = keys.iter().map(|key| (key.clone(), Value::Member)).collect();
+        let ops = [
+            Op::AddElements(sample::set("n_recheck4"), members),
+            Op::RemoveElements(sample::set("n_recheck4"), keys),
+        ];
+        for _ in 0..3 {
+            kernel.commit_ops(&ops).unwrap();
+        }
+        let mut notices = std::iter::from_fn(|| monitor.next(NOW).unwrap());
+        assert!(notices.any(|notice| notice == Notice::Lost));
+    });
+}
+
+#[test]
+fn a_commit_after_somebody_wrote_is_stale_and_the_next_is_not() {
+    in_namespace(|| {
+        let mut kernel = loaded();
+        kernel.observe().unwrap();
+        nft("add table inet other");
+        let [first, ..] = &stages(&sample::node(), &Delta::between(&sample::node(), &sample::later()))[..]
+        else {
+            panic!()
+        };
+        assert!(matches!(kernel.commit(&first.transaction), Err(BackendError::Stale)));
+        kernel.observe().unwrap();
+        kernel.commit(&first.transaction).unwrap();
+        nft("delete table inet other");
+        bring(&mut kernel, &sample::node(), &sample::node());
+    });
+}
+
+#[test]
+fn the_owner_of_a_table_does_not_mind_what_others_do_to_theirs() {
+    in_namespace(|| {
+        let mut kernel = open(Guard::Owned);
+        bring(&mut kernel, &Ruleset::default(), &sample::node());
+        kernel.observe().unwrap();
+        nft("add table inet other");
+        bring(&mut kernel, &sample::node(), &sample::later());
+        assert_eq!(standing(&mut kernel), Some(sample::later()));
+    });
+}
+
+#[test]
+fn foreign_objects_in_our_table_are_alien_and_the_difference_takes_them_out() {
+    in_namespace(|| {
+        let node = sample::node();
+        let mut kernel = loaded();
+        for command in [
+            "add rule inet podwall egress accept",
+            "insert rule inet podwall ingress meta mark 7 accept",
+            "add chain inet podwall backdoor { type filter hook output priority 0; policy drop; }",
+            "add rule inet podwall strays quota over 5 bytes drop",
+            "add set inet podwall marks { type mark; }",
+            "add element inet podwall marks { 7 }",
+        ] {
+            nft(command);
+        }
+        let observed = kernel.observe().unwrap();
+        let alien = [
+            "chain egress: a rule without an id of ours",
+            "chain ingress: meta key 3",
+            "chain strays: expression quota",
+            "chain backdoor: a policy other than accept",
+            "set marks: set type 0x13, flags 0x0",
+        ];
+        assert_eq!(observed.alien, alien);
+        let seen = observed.or_empty();
+        assert_ne!(seen, node);
+        bring(&mut kernel, &seen, &node);
+        assert_eq!(standing(&mut kernel), Some(node));
+    });
+}
+
+#[test]
+fn foreign_elements_are_seen_as_what_they_are() {
+    in_namespace(|| {
+        let mut kernel = loaded();
+        nft("add element inet podwall s4_web { 10.9.9.9 }");
+        nft("add element inet podwall c_local4 { 10.7.0.0/16 }");
+        nft("delete element inet podwall in4 { 10.1.0.2 }");
+        let seen = standing(&mut kernel).unwrap();
+        assert_ne!(seen, sample::node());
+        bring(&mut kernel, &seen, &sample::node());
+        assert_eq!(standing(&mut kernel), Some(sample::node()));
+    });
+}
+
+#[test]
+fn a_rule_of_ours_that_somebody_else_repeats_is_not_ours() {
+    in_namespace(|| {
+        let mut kernel = loaded();
+        nft("flush chain inet podwall strays");
+        nft("add rule inet podwall strays ct state invalid drop");
+        let observed = kernel.observe().unwrap();
+        assert_eq!(observed.alien, ["chain strays: a rule without an id of ours"]);
+        let ruleset = observed.or_empty();
+        let [rule] = &ruleset.chains[&sample::chain("strays")].rules[..] else { panic!() };
+        let plain = Effect { count: Count::No, log: None, outcome: Outcome::Verdict(Verdict::Drop) };
+        assert_eq!(rule.effect, plain);
+    });
+}
