@@ -152,16 +152,19 @@ impl CliError {
         }
     }
 
-    /// A step only root can do; the advice repeats the command as it was typed.
+    /// A step only root can do.
     pub fn root(doing: impl fmt::Display) -> Self {
-        let typed: Vec<String> = std::env::args().collect();
-        let instead = format!("sudo {}", typed.join(" "));
-        Self::Permission { doing: doing.to_string(), privilege: "root".to_owned(), instead }
+        Self::Permission { doing: doing.to_string(), privilege: "root".to_owned(), instead: with_sudo() }
     }
 
     /// What the backend said while doing something.
     pub fn backend(doing: impl fmt::Display, error: BackendError) -> Self {
         match error {
+            BackendError::Unsupported { .. } if !may_filter() => Self::Permission {
+                doing: doing.to_string(),
+                privilege: "root or CAP_NET_ADMIN".to_owned(),
+                instead: with_sudo(),
+            },
             BackendError::Unsupported { needs } => Self::Kernel { needs },
             BackendError::Owned { detail } => Self::Owned { detail },
             BackendError::Io { doing, source } => Self::io(doing, source),
@@ -220,6 +223,17 @@ impl CliError {
         }
         line.replace('\n', " ")
     }
+}
+
+/// The command as it was typed, as root.
+fn with_sudo() -> String {
+    format!("sudo {}", std::env::args().collect::<Vec<_>>().join(" "))
+}
+
+/// Has this process the capability every packet filter asks for (capabilities(7))?
+fn may_filter() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use clap::Args;
 use podwall_nftables::Nftables;
-use podwall_ruleset::{Backend, Delta, Guard, Ruleset, stages};
+use podwall_ruleset::{Backend, Delta, Ruleset, stages};
 use serde::{Deserialize, Serialize};
 
 use super::{CliError, CliResult, Exit, OutputFormat, output};
+use crate::agent::work::Removed;
 
 /// Take away every rule podwall made on this host; everything else stays
 #[derive(Debug, Args)]
@@ -30,23 +31,6 @@ pub struct Teardown {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
-}
-
-/// What was taken away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Removed {
-    /// Chains.
-    pub chains: usize,
-    /// Sets and maps.
-    pub sets: usize,
-    /// Elements in them.
-    pub elements: usize,
-}
-
-impl Removed {
-    fn all_of(ruleset: &Ruleset) -> Self {
-        Self { chains: ruleset.chains.len(), sets: ruleset.sets.len(), elements: ruleset.elements() }
-    }
 }
 
 /// Who took it away.
@@ -130,7 +114,7 @@ fn ask_agent(socket: &Path) -> Result<Option<Removed>, CliError> {
 fn remove() -> Result<Removed, CliError> {
     let doing = "removing podwall's rules";
     let failed = |error| CliError::backend(doing, error);
-    let mut kernel = Nftables::open(podwall_nftables::Options { guard: Guard::Watched }).map_err(failed)?;
+    let mut kernel = Nftables::open(podwall_nftables::Options::default()).map_err(failed)?;
     let standing = kernel.observe().map_err(failed)?.or_empty();
     let removed = Removed::all_of(&standing);
     for stage in stages(&standing, &Delta::between(&standing, &Ruleset::default())) {

@@ -4,22 +4,22 @@ use std::process::{Command, Stdio};
 
 /// What a run left behind.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// Exit code.
-    pub code: i32,
+    pub(crate) code: i32,
     /// Standard output.
-    pub out: String,
+    pub(crate) out: String,
     /// Standard error.
-    pub err: String,
+    pub(crate) err: String,
 }
 
 /// Runs podwall in `folder` with the words of `line` (no quoting), no cluster within reach.
-pub fn run(folder: &str, line: &str) -> Run {
+pub(crate) fn run(folder: &str, line: &str) -> Run {
     run_with_input(folder, line, "")
 }
 
 /// The same, with text on standard input.
-pub fn run_with_input(folder: &str, line: &str, input: &str) -> Run {
+pub(crate) fn run_with_input(folder: &str, line: &str, input: &str) -> Run {
     let mut child = Command::new(env!("CARGO_BIN_EXE_podwall"))
         .args(line.split_whitespace())
         .current_dir(folder)

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end once it is asked to.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Each node has a loopback of its own, so the ports do not clash.
-const PORT: u16 = 9407;
+const PORT: u16 = 9473;
 
 /// Agents under way; they end when this is dropped.
 pub struct Agents(Vec<Agent>);

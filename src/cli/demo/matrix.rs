@@ -67,8 +67,19 @@ impl Cell {
 pub struct Frame {
     /// Sources: `shop/web`.
     pub rows: Vec<String>,
-    /// Destinations, in two lines: `web`, `8080`.
-    pub columns: Vec<(String, String)>,
+    /// Destinations.
+    pub columns: Vec<Column>,
+}
+
+/// A destination port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// First line of the heading: `web`.
+    pub name: String,
+    /// Second line: `8080`.
+    pub port: String,
+    /// Everything about it: `shop/web:8080/tcp`.
+    pub full: String,
 }
 
 /// A table of cells, row by row.
@@ -147,7 +158,7 @@ pub struct Picture<'a> {
 }
 
 /// Characters of a column.
-const WIDTH: usize = 7;
+const WIDTH: usize = 5;
 
 impl Picture<'_> {
     /// The table as text with colours.
@@ -155,12 +166,12 @@ impl Picture<'_> {
         let margin = self.frame.rows.iter().map(String::len).max().unwrap_or_default() + 2;
         let mut text = String::new();
         let columns = &self.frame.columns;
-        let heading = |pick: fn(&(String, String)) -> &String, style: Style| {
+        let heading = |pick: fn(&Column) -> &String, style: Style| {
             let names: String = columns.iter().map(|column| format!("{:^WIDTH$}", pick(column))).collect();
             format!("{:margin$}{}\n", "", paint(style, names.trim_end()))
         };
-        text.push_str(&heading(|column| &column.0, HEAD));
-        text.push_str(&heading(|column| &column.1, FAINT));
+        text.push_str(&heading(|column| &column.name, HEAD));
+        text.push_str(&heading(|column| &column.port, FAINT));
         for (at, name) in self.frame.rows.iter().enumerate() {
             let cells: String = (0..columns.len()).map(|column| self.cell((at, column))).collect();
             let _ = writeln!(text, "{}{}", paint(NAME, format!("{name:margin$}")), cells.trim_end());
@@ -179,7 +190,7 @@ impl Picture<'_> {
             (false, false) => (" ", " ", style),
         };
         let sign = paint(style, format!("{left}{glyph}{right}").trim());
-        if wrong || changed { format!("  {sign}  ") } else { format!("   {sign}   ") }
+        if wrong || changed { format!(" {sign} ") } else { format!("  {sign}  ") }
     }
 }
 
@@ -199,7 +210,11 @@ mod tests {
     use super::*;
 
     fn frame() -> Frame {
-        let column = |name: &str, port: &str| (name.to_owned(), port.to_owned());
+        let column = |name: &str, port: &str| Column {
+            name: name.to_owned(),
+            port: port.to_owned(),
+            full: format!("shop/{name}:{port}/tcp"),
+        };
         Frame {
             rows: vec!["shop/web".to_owned(), "guest".to_owned()],
             columns: vec![column("web", "8080"), column("db", "5432")],
@@ -228,7 +243,7 @@ mod tests {
         let picture = Picture { frame: &frame, seen: &seen, expected: &expected, before: Some(&before) };
         assert_eq!(
             plain(&picture),
-            "            web    db\n           8080   5432\nshop/web     -      ✓\nguest       [✗]    !4!\n"
+            "           web  db\n          8080 5432\nshop/web    -    ✓\nguest      [✗]  !4!\n"
         );
     }
 

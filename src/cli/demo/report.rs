@@ -44,7 +44,7 @@ pub struct Act<'a> {
 #[derive(Serialize)]
 struct CellRecord<'a> {
     from: &'a str,
-    to: String,
+    to: &'a str,
     #[serde(flatten)]
     seen: matrix::Cell,
     expected: bool,
@@ -72,8 +72,8 @@ impl Report {
     pub fn opened(&self, story: &Story, took: Duration) -> Result<(), CliError> {
         let outside = story.actors.iter().filter(|actor| actor.home == Home::Outside).count();
         self.tell(&format!(
-            "{}\n{} nodes, {} pods and {outside} hosts outside stand in network namespaces; an agent is ready on each \
-             node {}\n",
+            "{}  {} nodes, {} pods and {outside} hosts outside stand in network namespaces;\n\
+             an agent is ready on each node {}\n",
             paint(HEAD, "podwall demo"),
             story.nodes.len(),
             story.actors.len() - outside,
@@ -92,14 +92,10 @@ impl Report {
         let title = paint(HEAD, format!("{}. {}", act.number + 1, act.chapter.title));
         let in_force = act.in_force.map(|took| {
             let within = paint(HEAD, format!("{} ms", took.as_millis()));
-            format!(" In force on both nodes {within} after the files were saved.")
+            format!("In force on both nodes {within} after the files were saved.\n")
         });
-        self.tell(&format!(
-            "\n{title}  {}{}\n\n{}\n",
-            act.chapter.told,
-            in_force.unwrap_or_default(),
-            picture.draw()
-        ))?;
+        let story = act.chapter.told;
+        self.tell(&format!("\n{title}\n{story}\n{}\n{}\n", in_force.unwrap_or_default(), picture.draw()))?;
         if act.number == 0 {
             self.tell(&format!("{}\n", matrix::legend()))?;
         }
@@ -172,10 +168,9 @@ fn seconds(took: Duration) -> String {
 }
 
 fn document(act: &Act<'_>, agreement: Agreement) -> Value {
-    let name = |(name, port): &(String, String)| format!("{name}:{port}");
     let cells = act.seen.iter().filter(|(_, cell)| cell.probes() > 0).filter_map(|(at, seen)| {
         let from = act.frame.rows.get(at.0)?;
-        let to = name(act.frame.columns.get(at.1)?);
+        let to = &act.frame.columns.get(at.1)?.full;
         let changed = act.before.is_some_and(|before| before.get(at) != seen);
         Some(CellRecord { from, to, seen, expected: act.expected.get(at) == seen, changed })
     });

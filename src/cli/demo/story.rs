@@ -12,7 +12,7 @@ use podwall_ruleset::Family;
 use podwall_ruleset::evaluate::{Decision, evaluate};
 use podwall_ruleset::packet::{Packet, Transport};
 
-use super::matrix::{Frame, Matrix, Reach};
+use super::matrix::{Column, Frame, Matrix, Reach};
 use crate::cli::CliError;
 use crate::cli::objects::World;
 use crate::manifests;
@@ -37,7 +37,7 @@ pub const CHAPTERS: [Chapter; 3] = [
         told: "Kubernetes' default: everybody reaches everybody.",
         pages: &[
             ("cluster.yaml", include_str!("story/cluster.yaml")),
-            ("intern.yaml", include_str!("story/intern.yaml")),
+            ("bob.yaml", include_str!("story/bob.yaml")),
         ],
     },
     Chapter {
@@ -50,11 +50,11 @@ pub const CHAPTERS: [Chapter; 3] = [
     },
     Chapter {
         title: "Two edits",
-        told: "The database no longer admits worker, which is connected right now; guest/intern gets the label \
+        told: "The database no longer admits worker, which is connected right now; guest/bob gets the label \
                role=support.",
         pages: &[
             ("database.yaml", include_str!("story/database-tightened.yaml")),
-            ("intern.yaml", include_str!("story/intern-promoted.yaml")),
+            ("bob.yaml", include_str!("story/bob-supports.yaml")),
         ],
     },
 ];
@@ -64,13 +64,13 @@ const PODS: [&str; 10] = [
     "shop/web",
     "shop/api",
     "shop/db",
-    "shop/cache",
+    "shop/kv",
     "shop/worker",
-    "monitoring/prometheus",
-    "monitoring/grafana",
+    "ops/prometheus",
+    "ops/grafana",
     "kube-system/dns",
-    "guest/stranger",
-    "guest/intern",
+    "guest/ana",
+    "guest/bob",
 ];
 
 /// Hosts outside of the cluster, with addresses reserved for documentation (RFC 5737, RFC 3849).
@@ -86,12 +86,12 @@ const DOORS: [(&str, Protocol, u16); 11] = [
     ("shop/api", Protocol::Tcp, 8080),
     ("shop/api", Protocol::Tcp, 9100),
     ("shop/db", Protocol::Tcp, 5432),
-    ("shop/cache", Protocol::Tcp, 6379),
-    ("shop/cache", Protocol::Tcp, 7003),
-    ("monitoring/prometheus", Protocol::Tcp, 9090),
-    ("monitoring/grafana", Protocol::Tcp, 3000),
+    ("shop/kv", Protocol::Tcp, 6379),
+    ("shop/kv", Protocol::Tcp, 7003),
+    ("ops/prometheus", Protocol::Tcp, 9090),
+    ("ops/grafana", Protocol::Tcp, 3000),
     ("kube-system/dns", Protocol::Udp, 53),
-    ("guest/stranger", Protocol::Tcp, 8080),
+    ("guest/ana", Protocol::Tcp, 8080),
     ("bank", Protocol::Tcp, 443),
 ];
 
@@ -99,11 +99,8 @@ const DOORS: [(&str, Protocol, u16); 11] = [
 pub const CONNECTIONS: [(&str, &str); 2] = [("shop/worker", "shop/db"), ("shop/api", "shop/db")];
 
 /// Pairs explained at the end.
-pub const QUESTIONS: [(&str, &str); 3] = [
-    ("shop/worker", "shop/db:5432"),
-    ("crawler", "shop/web:8080"),
-    ("guest/stranger", "monitoring/grafana:3000"),
-];
+pub const QUESTIONS: [(&str, &str); 3] =
+    [("shop/worker", "shop/db:5432"), ("crawler", "shop/web:8080"), ("guest/ana", "ops/grafana:3000")];
 
 /// Where somebody lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +147,16 @@ pub struct Door {
     pub protocol: Protocol,
     /// Its number.
     pub port: u16,
+}
+
+impl Door {
+    fn column(&self) -> Column {
+        let Self { owner, protocol, port } = self;
+        let short = owner.name.rsplit('/').next().unwrap_or_default().chars().take(4).collect();
+        let mark = if *protocol == Protocol::Udp { "u" } else { "" };
+        let full = format!("{}:{port}/{}", owner.name, protocol.to_string().to_lowercase());
+        Column { name: short, port: format!("{port}{mark}"), full }
+    }
 }
 
 /// One probe: where its outcome goes in the table, and what it takes.
@@ -216,14 +223,9 @@ impl Story {
 
     /// Names of rows and columns.
     pub fn frame(&self) -> Frame {
-        let short = |name: &str| name.rsplit('/').next().unwrap_or(name).chars().take(6).collect::<String>();
-        let port = |door: &Door| match door.protocol {
-            Protocol::Udp => format!("{}u", door.port),
-            Protocol::Tcp | Protocol::Icmp | Protocol::Sctp => door.port.to_string(),
-        };
         Frame {
             rows: self.actors.iter().map(|actor| actor.name.clone()).collect(),
-            columns: self.doors.iter().map(|door| (short(&door.owner.name), port(door))).collect(),
+            columns: self.doors.iter().map(Door::column).collect(),
         }
     }
 

@@ -10,11 +10,11 @@ const TEXT: [&str; 9] = ["rs", "md", "toml", "yaml", "yml", "nft", "txt", "json"
 
 /// One file.
 #[derive(Debug, Clone)]
-pub struct SourceFile {
+pub(crate) struct SourceFile {
     /// From the root of the repository, with slashes.
-    pub path: String,
+    pub(crate) path: String,
     /// Its content.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// The root of the repository.
@@ -23,12 +23,12 @@ fn root() -> &'static Path {
 }
 
 /// Every Rust file.
-pub fn rust() -> Vec<SourceFile> {
+pub(crate) fn rust() -> Vec<SourceFile> {
     text().into_iter().filter(|file| file.path.ends_with(".rs")).collect()
 }
 
 /// Every file of text; scripts without an ending included.
-pub fn text() -> Vec<SourceFile> {
+pub(crate) fn text() -> Vec<SourceFile> {
     let mut found = Vec::new();
     collect(root(), &mut found);
     found.sort();
@@ -36,12 +36,12 @@ pub fn text() -> Vec<SourceFile> {
 }
 
 /// One file by its path from the root; empty when there is none.
-pub fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_default()
 }
 
 /// Is there a file or directory of the path?
-pub fn exists(path: &str) -> bool {
+pub(crate) fn exists(path: &str) -> bool {
     root().join(path).exists()
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// Names under `[dependencies]` of a manifest; development dependencies may point anywhere.
-pub fn dependencies(manifest: &str) -> BTreeSet<String> {
+pub(crate) fn dependencies(manifest: &str) -> BTreeSet<String> {
     let lines = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
     let table = lines.take_while(|line| !line.starts_with('['));
     let name = |line: &str| line.split(['.', '=', ' ']).next().map(str::to_owned);
@@ -11,19 +11,19 @@ pub fn dependencies(manifest: &str) -> BTreeSet<String> {
 }
 
 /// Tests may do what code may not.
-pub fn is_test(path: &str) -> bool {
+pub(crate) fn is_test(path: &str) -> bool {
     path.contains("/tests/") || path.ends_with("/tests.rs")
 }
 
 /// The file without its comments and without the test module at its end.
-pub fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let before_tests = text.lines().take_while(|line| *line != "#[cfg(test)]");
     let stated = before_tests.map(|line| line.split("//").next().unwrap_or_default());
     stated.collect::<Vec<_>>().join("\n")
 }
 
 /// Does the code say the name, as a whole word or path, also through a braced import?
-pub fn mentions(code: &str, name: &str) -> bool {
+pub(crate) fn mentions(code: &str, name: &str) -> bool {
     let whole = |text: &str| {
         text.match_indices(name).any(|(at, _)| {
             let before = text[..at].chars().next_back();
@@ -36,7 +36,7 @@ pub fn mentions(code: &str, name: &str) -> bool {
 }
 
 /// First names after `crate::` (or after `super::` chains that `use` lines lead out with) in the code.
-pub fn of_crate(code: &str) -> BTreeSet<String> {
+pub(crate) fn of_crate(code: &str) -> BTreeSet<String> {
     let inline = code.split("crate::").skip(1).map(first_word);
     let listed = uses(code);
     let imported = listed.iter().filter_map(|path| path.strip_prefix("crate::")).map(first_word);

@@ -1,20 +1,20 @@
 //! Which files a compiler ever sees: follows `mod` lines from every crate root.
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::files::SourceFile;
+use super::files::{self, SourceFile};
 
-/// Roots that Cargo finds by name: libraries, binaries, and what lies right in `bin`, `benches` or a crate's `tests`
-/// (not `foo/tests.rs` or `foo/tests/x.rs` within sources).
+/// Roots that Cargo finds by name: libraries, binaries, and what lies right in `bin`, `benches` or the `tests` of a
+/// crate (`foo/tests/x.rs` within its sources is a module).
 fn is_root(path: &str) -> bool {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let parent = folder.rsplit('/').next().unwrap_or_default();
+    let (owner, parent) = folder.rsplit_once('/').unwrap_or(("", folder));
     let targets = ["bin", "benches", "examples"].contains(&parent);
-    let suite = parent == "tests" && !folder.contains("src/");
+    let suite = parent == "tests" && files::exists(&format!("{owner}/Cargo.toml"));
     ["lib.rs", "main.rs", "build.rs"].contains(&name) || targets || suite
 }
 
 /// Every file reached from a root, roots included.
-pub fn reached(all: &[SourceFile]) -> BTreeSet<String> {
+pub(crate) fn reached(all: &[SourceFile]) -> BTreeSet<String> {
     let by_path: BTreeMap<&str, &SourceFile> = all.iter().map(|file| (file.path.as_str(), file)).collect();
     let mut open: Vec<String> =
         by_path.keys().filter(|path| is_root(path)).map(|path| (*path).to_owned()).collect();

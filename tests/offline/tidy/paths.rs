@@ -7,7 +7,7 @@ const TOPS: [&str; 9] =
 
 /// Every path in backticks that starts at the root, alternatives in braces multiplied out. Patterns with `<` or
 /// `*` are not paths.
-pub fn named_in(document: &str) -> BTreeSet<String> {
+pub(crate) fn named_in(document: &str) -> BTreeSet<String> {
     let quoted = document.split('`').skip(1).step_by(2);
     let paths = quoted.map(|text| text.trim_end_matches('/')).filter(|text| is_path(text));
     paths.flat_map(alternatives).collect()
