@@ -11,4 +11,5 @@
     reason = "a test that cannot go on shall say so and stop"
 )]
 mod conformance;
+mod parity;
 mod rig;

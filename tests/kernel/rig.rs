@@ -10,12 +10,14 @@ mod truth;
 
 use std::collections::BTreeMap;
 
+use podwall_engine::Options;
 use podwall_engine::change::Change;
 use podwall_engine::ingest;
 use podwall_engine::model::{Attachment, Links, Sharing};
-use podwall_lab::{Cni, Lab, Netns, NodePlan, PodPlan};
+use podwall_lab::{Cni, Lab, NodePlan, PodPlan};
 use podwall_nftables::Guard;
 use podwall_ruleset::LinkName;
+use podwall_testkit::skip::{Need, ready};
 use serde_json::Value;
 
 pub use filter::Filter;
@@ -39,9 +41,12 @@ pub struct Rig {
 impl Rig {
     /// Nodes without pods, filters open but nothing written. `None`, loudly, where a lab cannot be built.
     pub fn start(nodes: &[NodePlan]) -> Option<Self> {
-        if let Err(missing) = Netns::new() {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must be able to run this: {missing}");
-            println!("skipped: {missing}");
+        Self::guarded(nodes, &[], &Options::default())
+    }
+
+    /// The same, with the tables of the first nodes guarded as said, and other options.
+    pub fn guarded(nodes: &[NodePlan], guards: &[Guard], options: &Options) -> Option<Self> {
+        if !ready(&[Need::Root, Need::Program("iptables"), Need::Program("nft")]) {
             return None;
         }
         let mut lab = Lab::new().expect("a lab can be built");
@@ -50,8 +55,11 @@ impl Rig {
             rig_objects.push(node(lab.add_node(plan.clone()).expect("a node can be added")));
         }
         lab.add_host("outside", &[]).expect("a host can be added");
-        let filters =
-            lab.nodes().map(|node| (node.name().to_owned(), Filter::open(node, Guard::Auto))).collect();
+        let guards = guards.iter().copied().chain(std::iter::repeat(Guard::Auto));
+        let open = |(node, guard): (&podwall_lab::Node, Guard)| {
+            (node.name().to_owned(), Filter::open(node, guard, options))
+        };
+        let filters = lab.nodes().zip(guards).map(open).collect();
         let mut rig = Self { filters, lab, objects: BTreeMap::new(), services: BTreeMap::new(), born: 0 };
         rig.learn(&rig_objects);
         Some(rig)
@@ -136,8 +144,13 @@ impl Rig {
         self.filters.values_mut().for_each(|filter| drop(filter.commit()));
     }
 
+    /// Empties every node's table of flows, so that nothing asked before lives on.
+    pub fn forget_flows(&self) {
+        self.filters.values().for_each(|filter| drop(filter.flows(|_| true)));
+    }
+
     /// Tells each engine how local pods hang on its node, as the agent reads it from routes.
-    fn relink(&mut self) {
+    pub fn relink(&mut self) {
         for (name, filter) in &mut self.filters {
             let cni = self.lab.node(name).expect("every filter has a node").cni();
             let mut links = Links::default();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use podwall_engine::{Engine, NodeName, Options, Update};
 use podwall_lab::Netns;
+use podwall_netlink::conntrack::{Conntrack, Flow, Flows as _};
 use podwall_nftables::{Guard, Nftables};
 use podwall_ruleset::stage::{StageKind, stages};
 use podwall_ruleset::{Backend, Delta, Ruleset};
@@ -29,8 +30,8 @@ pub struct Filter {
 
 impl Filter {
     /// Opens the filter of a node; nothing is written yet.
-    pub fn open(node: &podwall_lab::Node, guard: Guard) -> Self {
-        let engine = Engine::new(NodeName::from(node.name()), Options::default());
+    pub fn open(node: &podwall_lab::Node, guard: Guard, options: &Options) -> Self {
+        let engine = Engine::new(NodeName::from(node.name()), options.clone());
         let netns = node.netns().clone();
         let backend = Box::new(native(&netns, guard));
         let host = node.addresses().iter().copied().collect();
@@ -55,6 +56,20 @@ impl Filter {
                 .unwrap_or_else(|error| panic!("{}: {error}\n{}", stage.kind.as_str(), stage.transaction));
         }
         delta.apply(&mut self.standing).expect("the delta was made from what stands");
+    }
+
+    /// Deletes the flows that are named, of the node's own table; answers them.
+    pub fn flows(&self, named: impl Fn(&Flow) -> bool + Sync) -> Vec<Flow> {
+        let cut = || -> Result<Vec<Flow>, podwall_netlink::Error> {
+            let mut table = Conntrack::open()?;
+            let mut found = Vec::new();
+            table.list(&mut |flow| found.extend(Some(flow).filter(&named)))?;
+            for flow in &found {
+                table.delete(flow)?;
+            }
+            Ok(found)
+        };
+        self.netns.run(cut).expect("the namespace is there").expect("conntrack answers")
     }
 
     /// What stands, as far as we know.
