@@ -10,6 +10,7 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on shall say so and stop"
 )]
+mod commands;
 mod conformance;
 mod parity;
 mod rig;
