@@ -1,0 +1,9 @@
+//! Against a real kube-apiserver and etcd: objects are changed through the API, and packets follow.
+//!
+//! Needs root and the tools that `tests/tools/build` makes. Without them every test says so and passes; with `CI`
+//! set it fails instead.
+mod enforcement;
+mod outage;
+mod rbac;
+mod relay;
+mod site;
