@@ -42,11 +42,18 @@ pub fn pod(pod: &Pod) -> Result<model::Pod, Warning> {
     })
 }
 
-/// At most one of each family; where the lists differ, `podIP` wins (W6).
+/// At most one of each family. A `podIP` that does not lead the list is believed alone, as the API server does for
+/// old kubelets (W6, `Convert_v1_PodStatus_To_core_PodStatus`).
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {
-    let listed = status.pod_ips.iter().flatten().filter_map(|entry| entry.ip.as_deref());
+    let read = |text: &str| text.parse::<IpAddr>().ok();
+    let listed: Vec<IpAddr> =
+        status.pod_ips.iter().flatten().filter_map(|entry| entry.ip.as_deref()).filter_map(read).collect();
+    let believed = match status.pod_ip.as_deref().and_then(read) {
+        Some(single) if listed.first() != Some(&single) => vec![single],
+        Some(_) | None => listed,
+    };
     let mut found: Vec<IpAddr> = Vec::new();
-    for address in status.pod_ip.as_deref().into_iter().chain(listed).filter_map(|text| text.parse().ok()) {
+    for address in believed {
         if !found.iter().any(|known| Family::of(known) == Family::of(&address)) {
             found.push(address);
         }
