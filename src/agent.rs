@@ -31,8 +31,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use podwall_engine::{Engine, NodeName, Options};
 use podwall_engine::options::SpoofGuard;
+use podwall_engine::{Engine, NodeName, Options};
 use podwall_ruleset::BackendError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
@@ -158,7 +158,9 @@ fn start(runtime: &Runtime, settings: Settings, opened: Opened) -> Result<(), Ag
     );
     let mut options = settings.options.clone();
     if !capabilities.reverse_path {
-        tracing::warn!("this kernel cannot check reverse paths from rules (NFT_FIB_INET): forged sources pass");
+        tracing::warn!(
+            "this kernel cannot check reverse paths from rules (NFT_FIB_INET): forged sources pass"
+        );
         options.spoof_guard = SpoofGuard::Off;
     }
     let client = match &settings.objects {
@@ -300,14 +302,19 @@ impl Agent {
         match &self.client {
             None => (Events::nowhere(metrics), None),
             Some(client) => {
-                let (events, writer) = Events::to_cluster(client.clone(), self.settings.node.clone(), metrics);
+                let (events, writer) =
+                    Events::to_cluster(client.clone(), self.settings.node.clone(), metrics);
                 (events, Some(writer))
             }
         }
     }
 
     /// Starts whatever feeds the planner; answers what must be complete before the first write.
-    fn sources(&self, inputs: &Inputs, tasks: &mut JoinSet<&'static str>) -> Result<BTreeSet<Feed>, AgentError> {
+    fn sources(
+        &self,
+        inputs: &Inputs,
+        tasks: &mut JoinSet<&'static str>,
+    ) -> Result<BTreeSet<Feed>, AgentError> {
         let mut feeds = BTreeSet::from([Feed::Host]);
         let (own, telemetry) = (self.own.clone(), self.telemetry.clone());
         let host = host::run(inputs.clone(), own, telemetry);

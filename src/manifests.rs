@@ -98,26 +98,36 @@ pub fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ManifestError> {
 
 /// The manifests of a text. `file` decides between YAML and JSON, and is what errors name.
 pub fn parse(file: &Path, text: &str) -> Result<Vec<Manifest>, ManifestError> {
-    let mut manifests = Vec::new();
-    if file.extension().is_some_and(|extension| extension == "json") {
-        let object: Value = serde_json::from_str(text).map_err(|error| ManifestError::Syntax {
-            place: Place { file: file.to_owned(), line: error.line() as u64 },
-            problem: error.to_string(),
-        })?;
-        flatten(Place { file: file.to_owned(), line: 1 }, object, &mut manifests)?;
-        return Ok(manifests);
+    match parse_leniently(file, text) {
+        (manifests, None) => Ok(manifests),
+        (_, Some(error)) => Err(error),
     }
-    for document in documents(text) {
-        let object = parse_document(file, &document)?;
-        if !object.is_null() {
-            let place = Place { file: file.to_owned(), line: document.first_line() };
-            flatten(place, object, &mut manifests)?;
-        }
-    }
-    Ok(manifests)
 }
 
-/// A stretch of a YAML stream between two markers.
+/// The manifests of those documents that can be read, and the first error.
+pub fn parse_leniently(file: &Path, text: &str) -> (Vec<Manifest>, Option<ManifestError>) {
+    let mut manifests = Vec::new();
+    let mut first_error = None;
+    let documents = if file.extension().is_some_and(|extension| extension == "json") {
+        vec![Document { text, before: 0 }]
+    } else {
+        documents(text)
+    };
+    for document in documents {
+        let place = Place { file: file.to_owned(), line: document.first_line() };
+        let read = match document.parse(file) {
+            Ok(Value::Null) => Ok(()),
+            Ok(object) => flatten(place, object, &mut manifests),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = read {
+            first_error.get_or_insert(error);
+        }
+    }
+    (manifests, first_error)
+}
+
+/// A stretch of a YAML stream between two markers, or a whole JSON file.
 struct Document<'a> {
     text: &'a str,
     /// Lines of the file before it.
@@ -130,16 +140,24 @@ impl Document<'_> {
         let blank = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
         self.before + self.text.lines().take_while(blank).count() as u64 + 1
     }
-}
 
-fn parse_document(file: &Path, document: &Document<'_>) -> Result<Value, ManifestError> {
-    // The reader's own limits guard services against hostile input; here the user's own files may be any size.
-    let options = serde_saphyr::options! { budget: None, with_snippet: false };
-    serde_saphyr::from_str_with_options(document.text, options).map_err(|error| {
-        let line = error.location().map_or_else(|| document.first_line(), |at| document.before + at.line());
-        let problem = error.to_string().lines().collect::<Vec<_>>().join(" ");
-        ManifestError::Syntax { place: Place { file: file.to_owned(), line }, problem }
-    })
+    fn parse(&self, file: &Path) -> Result<Value, ManifestError> {
+        let syntax =
+            |line, problem| ManifestError::Syntax { place: Place { file: file.to_owned(), line }, problem };
+        if file.extension().is_some_and(|extension| extension == "json") {
+            let read = serde_json::from_str(self.text);
+            return read.map_err(|error| syntax(error.line() as u64, error.to_string()));
+        }
+        // The reader's own limits guard services against hostile input; here the user's own files may be any size.
+        let options = serde_saphyr::options! { budget: None, with_snippet: false };
+        serde_saphyr::from_str_with_options(self.text, options).map_err(|error| {
+            let line = error.location().map_or_else(|| self.first_line(), |at| self.before + at.line());
+            let words = error.to_string().lines().collect::<Vec<_>>().join(" ");
+            // It counts lines from the document's start.
+            let problem = words.rsplit_once(" at line ").map_or(words.as_str(), |(problem, _)| problem);
+            syntax(line, problem.to_owned())
+        })
+    }
 }
 
 /// Splits at `---` and `...` in column 0, which YAML allows nowhere else (section 9.1.2: `c-forbidden`).

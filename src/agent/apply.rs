@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use podwall_engine::Update;
 use podwall_engine::compile::names;
-use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Ruleset, stages};
+use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Match, Ruleset, stages};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::flows::Job;
@@ -307,7 +307,10 @@ impl Applier {
         match self.kernel.is_as_committed() {
             Ok(true) => {}
             Ok(false) => {
-                tracing::error!(cause = cause.as_str(), "the rules are not what podwall made them; repairing");
+                tracing::error!(
+                    cause = cause.as_str(),
+                    "the rules are not what podwall made them; repairing"
+                );
                 self.lose(cause);
             }
             Err(error) => {
@@ -381,13 +384,11 @@ impl Applier {
 
 /// Is there a table of ours, and does it drop mid-stream packets of unknown flows already?
 fn standing(ruleset: Option<&Ruleset>) -> Standing {
-    match ruleset {
-        None => Standing::Nothing,
-        Some(ruleset) if ruleset.chains.get(&names::strays()).is_some_and(|chain| !chain.rules.is_empty()) => {
-            Standing::Strict
-        }
-        Some(_) => Standing::Lenient,
-    }
+    let Some(ruleset) = ruleset else { return Standing::Nothing };
+    let strays = ruleset.chains.get(&names::strays());
+    let strict = strays
+        .is_some_and(|chain| chain.rules.iter().any(|rule| rule.matches.contains(&Match::TcpNotOpening)));
+    if strict { Standing::Strict } else { Standing::Lenient }
 }
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ impl OwnAddresses {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set(&self, addresses: BTreeSet<IpAddr>) {
+    /// They are as given.
+    pub fn set(&self, addresses: BTreeSet<IpAddr>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(addresses);
     }
 }

@@ -91,7 +91,9 @@ mod tests {
         let file = file.display();
         assert_eq!(
             refused,
-            format!("podwall agent of node worker-1 (pid {pid}) holds {file}: stop it first, podwall runs once on a node")
+            format!(
+                "podwall agent of node worker-1 (pid {pid}) holds {file}: stop it first, podwall runs once on a node"
+            )
         );
         drop(first);
         assert!(Lock::take(state.path(), "worker-1").is_ok());

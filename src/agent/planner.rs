@@ -227,10 +227,10 @@ impl Planner {
         for change in self.locals.settle(held, now) {
             self.change(change, Moment::now());
         }
-        self.concerns();
         if self.phase == Phase::Gathering && self.gathering.is_over() {
             self.phase = Phase::Adopting;
         }
+        self.concerns();
         self.push(now);
         if self.last_tick.is_none_or(|last| now >= last + TICK) {
             self.last_tick = Some(now);
@@ -241,7 +241,9 @@ impl Planner {
     fn timers(&mut self, now: Instant) {
         if self.grace_ends.is_some_and(|end| now >= end) {
             self.grace_ends = None;
-            tracing::info!("the grace period is over: mid-stream packets of unknown flows are dropped from now on");
+            tracing::info!(
+                "the grace period is over: mid-stream packets of unknown flows are dropped from now on"
+            );
             self.change(Change::GraceOver, Moment::now());
         }
         if self.retry_refused.is_some_and(|at| now >= at) {
@@ -259,6 +261,7 @@ impl Planner {
             Phase::Adopting => {
                 let Update { delta: _, tightened, released } = self.engine.take();
                 let ruleset = self.engine.ruleset().clone();
+                self.last_tick = None;
                 Work::Wanted(Wanted { ruleset, tightened, released, since: self.oldest.take() })
             }
             Phase::Following => {
@@ -307,7 +310,9 @@ impl Planner {
                 Condition::NodeUnknown => {
                     node = Some(format!("there is no node {:?}: {condition}", &*self.engine.node().0));
                 }
-                Condition::PodRangeContradicted(_) | Condition::PodRangeUnknown => range = Some(condition.to_string()),
+                Condition::PodRangeContradicted(_) | Condition::PodRangeUnknown => {
+                    range = Some(condition.to_string())
+                }
             }
         }
         self.telemetry.health.set(Concern::NodeName, node);

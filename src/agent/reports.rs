@@ -33,7 +33,9 @@ impl Subject {
         match change {
             Change::Pod(pod) => Some(Self::Pod(pod.uid.clone())),
             Change::PodGone(uid) => Some(Self::Pod(uid.clone())),
-            Change::Namespace(name, _) | Change::NamespaceGone(name) => Some(Self::Namespace(Text::clone(name))),
+            Change::Namespace(name, _) | Change::NamespaceGone(name) => {
+                Some(Self::Namespace(Text::clone(name)))
+            }
             Change::Node(node) => Some(Self::Node(node.name.clone())),
             Change::NodeGone(name) => Some(Self::Node(name.clone())),
             Change::Policy(policy) => Some(Self::Policy(policy.id.clone())),
@@ -78,7 +80,8 @@ impl Reports {
     pub fn refused(&mut self, chains: &BTreeMap<ChainName, String>, origins: &Origins) {
         let mut warnings = Vec::new();
         for (chain, reason) in chains {
-            let policies = origins.chains.get(chain).map(|origin| origin.policies.as_slice()).unwrap_or_default();
+            let policies =
+                origins.chains.get(chain).map(|origin| origin.policies.as_slice()).unwrap_or_default();
             warnings.extend(policies.iter().map(|policy| refusal(policy, chain, reason)));
         }
         for warning in warnings.iter().filter(|warning| !self.refused.contains(warning)) {
@@ -116,8 +119,8 @@ fn refusal(policy: &PolicyId, chain: &ChainName, reason: &str) -> Warning {
 
 #[cfg(test)]
 mod tests {
-    use podwall_engine::plan::ChainOrigin;
     use podwall_engine::model::{Direction, Tier};
+    use podwall_engine::plan::ChainOrigin;
 
     use super::*;
 

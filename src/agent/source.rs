@@ -16,8 +16,8 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use super::input::{Feed, Input, Inputs, Stopping};
 use crate::telemetry::health::Concern;
 use crate::telemetry::server::Telemetry;
-pub use folder::Look;
 use folder::Folder;
+pub use folder::Look;
 
 /// Between two looks when nothing notifies.
 const POLL: Duration = Duration::from_millis(500);

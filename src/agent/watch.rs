@@ -49,7 +49,8 @@ async fn mirror<M: Mirrored>(
 ) -> Result<Infallible, Stopping> {
     let api = M::api(client);
     let connection = Connection::new(M::FEED, inputs.clone(), telemetry.metrics);
-    let mut watch = Watch::<M> { api, inputs, connection, known: BTreeMap::new(), round: 0, page: Some(PAGE) };
+    let mut watch =
+        Watch::<M> { api, inputs, connection, known: BTreeMap::new(), round: 0, page: Some(PAGE) };
     loop {
         let version = watch.list().await?;
         watch.follow(version).await?;

@@ -46,8 +46,9 @@ impl Recheck {
     pub(super) fn settle(&mut self, kernel: &mut Kernel, established: Established) -> Result<(), Failure> {
         let tightened = std::mem::take(&mut self.tightened);
         // An address somebody owns again is judged by its new owner's rules: its new flows must not be cut.
-        let (owned, gone): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) =
-            std::mem::take(&mut self.released).into_iter().partition(|address| is_owned(kernel.standing(), *address));
+        let (owned, gone): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) = std::mem::take(&mut self.released)
+            .into_iter()
+            .partition(|address| is_owned(kernel.standing(), *address));
         let judged: BTreeSet<IpAddr> = match established {
             Established::Recheck => tightened.into_iter().chain(owned).collect(),
             Established::Keep => owned,
@@ -62,9 +63,17 @@ impl Recheck {
         let ruleset = kernel.standing().clone();
         let job = Job { number: self.number, judged: self.armed.clone(), released: gone, ruleset };
         if self.jobs.send(job).is_err() {
-            tracing::error!("the flows thread is gone; flows that are no longer allowed go on until they end");
+            tracing::error!(
+                "the flows thread is gone; flows that are no longer allowed go on until they end"
+            );
         }
         armed
+    }
+
+    /// The number of the last job.
+    #[cfg(test)]
+    pub(super) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// A job is done; answers whether it was the last.

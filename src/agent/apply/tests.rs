@@ -1,0 +1,398 @@
+//! The apply thread's work against a backend in memory that fails on demand.
+use std::sync::{Arc, Mutex, mpsc};
+
+use podwall_engine::change::Change;
+use podwall_engine::model::{Action, IpBlock};
+use podwall_engine::model::{
+    Labels, Life, Network, Node, NodeName, Peer, PeerSelector, Peers, Pod, PodUid, Policy, PolicyId,
+    PolicyRule, Ports, Scope, Selector, Tier,
+};
+use podwall_engine::{Engine, Options};
+use podwall_ruleset::fake::{Failure as Fault, Fake};
+use podwall_ruleset::{
+    Capabilities, ChainName, Counter, Digest, Key, Observed, Op, Receipt, Refusal, RuleId, Transaction,
+    Verdict,
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::*;
+
+/// A fake the test can look into while the applier holds it.
+#[derive(Clone)]
+struct Shared {
+    fake: Arc<Mutex<Fake>>,
+    capabilities: Capabilities,
+}
+
+impl Shared {
+    fn new(fake: Fake) -> Self {
+        let capabilities = fake.capabilities().clone();
+        Self { fake: Arc::new(Mutex::new(fake)), capabilities }
+    }
+
+    fn table(&self) -> Option<Ruleset> {
+        self.fake.lock().unwrap().table().cloned()
+    }
+
+    fn commits(&self) -> usize {
+        self.fake.lock().unwrap().committed().len()
+    }
+
+    fn fail(&self, commit: usize, fault: Fault) {
+        self.fake.lock().unwrap().fail(commit, fault);
+    }
+}
+
+impl Backend for Shared {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn observe(&mut self) -> Result<Observed, BackendError> {
+        self.fake.lock().unwrap().observe()
+    }
+
+    fn check(&mut self, transaction: &Transaction) -> Result<(), BackendError> {
+        self.fake.lock().unwrap().check(transaction)
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, BackendError> {
+        self.fake.lock().unwrap().commit(transaction)
+    }
+
+    fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
+        self.fake.lock().unwrap().counters()
+    }
+}
+
+/// An applier with an engine behind it that answers as the planner would.
+struct Case {
+    backend: Shared,
+    applier: Applier,
+    outcomes: UnboundedReceiver<Outcome>,
+    jobs: Receiver<Job>,
+    engine: Engine,
+}
+
+impl Case {
+    fn over(fake: Fake) -> Self {
+        let backend = Shared::new(fake);
+        let (sender, outcomes) = tokio::sync::mpsc::unbounded_channel();
+        let (jobs, received) = mpsc::channel();
+        let applier = Applier::new(Setup {
+            backend: Box::new(backend.clone()),
+            established: Established::Recheck,
+            outcomes: sender,
+            jobs,
+            telemetry: Telemetry::default(),
+        });
+        let mut engine = Engine::new(NodeName::from("a"), Options::default());
+        for change in [Change::Node(node()), pod(1), pod(2), Change::Policy(policy("deny", None))] {
+            engine.apply(change);
+        }
+        engine.take();
+        Self { backend, applier, outcomes, jobs: received, engine }
+    }
+
+    /// An agent that has adopted an empty kernel.
+    fn settled() -> Self {
+        let mut case = Self::over(Fake::default());
+        case.settle();
+        assert_eq!(case.backend.table().as_ref(), Some(case.engine.ruleset()));
+        case
+    }
+
+    /// Lets time pass and answers like the planner, until nothing is left to do.
+    fn settle(&mut self) {
+        for _ in 0..10 {
+            let now = Instant::now() + LONGEST_PAUSE;
+            self.applier.due(now);
+            while let Ok(outcome) = self.outcomes.try_recv() {
+                self.answer(outcome);
+            }
+        }
+    }
+
+    fn answer(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Standing(_) | Outcome::Lost => self.give_whole(),
+            Outcome::Refused(chains) => {
+                self.engine.apply(Change::Refused(chains.into_keys().collect()));
+                self.give_whole();
+            }
+            Outcome::Done | Outcome::TornDown => {}
+        }
+    }
+
+    fn give_whole(&mut self) {
+        let Update { delta: _, tightened, released } = self.engine.take();
+        let ruleset = self.engine.ruleset().clone();
+        self.applier.work(Work::Wanted(Wanted { ruleset, tightened, released, since: None }));
+    }
+
+    fn change(&mut self, change: Change) {
+        self.engine.apply(change);
+        let update = self.engine.take();
+        self.applier.work(Work::Update { update, since: Instant::now() });
+    }
+
+    /// What stands, without what only waits to be deleted and the temporary recheck.
+    fn stands_as_wanted(&mut self) -> bool {
+        self.settle();
+        let last = self.applier.recheck.number();
+        self.applier.work(Work::Rechecked(last));
+        self.settle();
+        self.backend.table().as_ref() == Some(self.engine.ruleset())
+    }
+
+    fn concerns(&self) -> String {
+        self.applier.telemetry.health.report().to_string()
+    }
+}
+
+fn node() -> Node {
+    let pod_ranges = vec!["10.0.0.0/24".parse().unwrap()];
+    Node { name: NodeName::from("a"), labels: Labels::default(), addresses: Vec::new(), pod_ranges }
+}
+
+fn pod(number: u8) -> Change {
+    Change::Pod(Pod {
+        uid: PodUid(format!("u{number}").into()),
+        namespace: "shop".into(),
+        name: format!("p{number}").into(),
+        labels: Labels::default(),
+        node: Some(NodeName::from("a")),
+        network: Network::Own,
+        addresses: vec![address(number)],
+        life: Life::Live,
+        started: None,
+        ports: Vec::new(),
+    })
+}
+
+fn address(number: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, number])
+}
+
+/// Isolates everybody; lets in what the block holds, if one is given.
+fn policy(name: &str, block: Option<&str>) -> Policy {
+    let rule = |block: &str| PolicyRule {
+        id: RuleId(Digest::of([name, block])),
+        index: 0,
+        action: Action::Accept,
+        peers: Peers::List(vec![Peer::Block(IpBlock { cidr: block.parse().unwrap(), except: Vec::new() })]),
+        ports: Ports::Any,
+    };
+    Policy {
+        id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: name.into() },
+        digest: Digest::of([name, block.unwrap_or_default()]),
+        priority: 0,
+        subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },
+        ingress: Some(block.map(rule).into_iter().collect()),
+        egress: None,
+    }
+}
+
+#[test]
+fn a_table_that_stands_as_wanted_is_adopted_without_a_write() {
+    let wanted = Case::settled().engine.ruleset().clone();
+    let mut case = Case::over(Fake::holding(wanted));
+    case.settle();
+    assert_eq!(case.backend.commits(), 0);
+    assert!(case.jobs.try_recv().is_err());
+    assert_eq!(case.concerns(), "ready\n");
+}
+
+#[test]
+fn only_what_differs_is_written_over_a_standing_table_and_its_flows_are_judged_again() {
+    let wanted = Case::settled().engine.ruleset().clone();
+    let mut case = Case::over(Fake::holding(wanted));
+    case.engine.apply(pod(3));
+    case.settle();
+    let fake = case.backend.fake.lock().unwrap();
+    let ops: usize = fake.committed().iter().map(|transaction| transaction.ops().len()).sum();
+    assert!(ops < 20, "{ops} operations for one pod");
+    let job = case.jobs.try_recv().unwrap();
+    assert_eq!(job.judged, [1, 2, 3].map(address).into());
+    drop(fake);
+    assert!(case.stands_as_wanted());
+}
+
+#[test]
+fn flows_from_before_the_first_adoption_are_left_alone() {
+    let case = Case::settled();
+    assert!(case.jobs.try_recv().is_err());
+}
+
+#[test]
+fn a_lost_answer_or_a_foreign_write_or_a_refusal_in_passing_is_repaired() {
+    for fault in [Fault::AnswerLost, Fault::RequestLost, Fault::Stale, Fault::Rejected(0)] {
+        for commit in 0..3 {
+            let mut case = Case::settled();
+            case.backend.fail(commit, fault);
+            case.change(Change::Policy(policy("open", Some("192.0.2.0/24"))));
+            assert!(case.stands_as_wanted(), "{fault:?} at commit {commit}");
+            assert_eq!(case.concerns(), "ready\n");
+        }
+    }
+}
+
+#[test]
+fn what_another_program_wrote_is_undone_and_counted_and_flows_are_judged_again() {
+    let mut case = Case::settled();
+    case.backend.fake.lock().unwrap().write_foreign(&[], |table| *table = None);
+    let change = ForeignChange { writer: 77, program: Some("nft".to_owned()) };
+    case.applier.work(Work::Foreign(Some(change)));
+    while let Ok(outcome) = case.outcomes.try_recv() {
+        case.answer(outcome);
+    }
+    assert_eq!(case.jobs.try_recv().unwrap().judged, [1, 2].map(address).into());
+    assert!(case.stands_as_wanted());
+    let metrics = &case.applier.telemetry.metrics;
+    assert_eq!(metrics.foreign_changes.get(), 1);
+    assert_eq!(metrics.repairs.get_or_create(&RepairCause::Foreign.into()).get(), 1);
+}
+
+#[test]
+fn another_programs_write_that_changed_nothing_is_no_reason_to_write() {
+    let mut case = Case::settled();
+    let before = case.backend.commits();
+    case.applier.work(Work::Foreign(None));
+    case.applier.audit();
+    case.settle();
+    assert_eq!(case.backend.commits(), before);
+}
+
+#[test]
+fn a_write_of_another_program_elsewhere_does_not_hold_a_commit_up() {
+    let mut case = Case::settled();
+    // The audit has read the table; the next commit is checked against that.
+    case.applier.audit();
+    case.backend.fake.lock().unwrap().write_foreign(&[], |_| {});
+    case.change(pod(3));
+    assert_eq!(case.applier.state, State::Following);
+    assert!(case.stands_as_wanted());
+}
+
+#[test]
+fn a_chain_the_kernel_keeps_refusing_is_blamed_and_everything_else_is_enforced() {
+    /// Refuses every rule that asks for a prefix.
+    struct Picky(Shared);
+    impl Backend for Picky {
+        fn capabilities(&self) -> &Capabilities {
+            &self.0.capabilities
+        }
+        fn observe(&mut self) -> Result<Observed, BackendError> {
+            self.0.observe()
+        }
+        fn check(&mut self, transaction: &Transaction) -> Result<(), BackendError> {
+            self.0.check(transaction)
+        }
+        fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, BackendError> {
+            let refused = |op: &Op| match op {
+                Op::AddRules(_, chain) => chain
+                    .rules
+                    .iter()
+                    .any(|rule| rule.matches.iter().any(|question| matches!(question, Match::Prefix(..)))),
+                _ => false,
+            };
+            match transaction.ops().iter().position(refused) {
+                Some(op) => Err(BackendError::Rejected(vec![Refusal {
+                    op,
+                    object: "a chain".to_owned(),
+                    reason: "ENOMEM".to_owned(),
+                }])),
+                None => self.0.commit(transaction),
+            }
+        }
+        fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
+            self.0.counters()
+        }
+    }
+    let mut case = Case::settled();
+    let picky = Picky(case.backend.clone());
+    case.applier.kernel = Kernel::new(Box::new(picky), Telemetry::default());
+    case.applier.state = State::Lost { cause: RepairCause::Start, ask: Some(Instant::now()) };
+    case.settle();
+    case.change(Change::Policy(policy("open", Some("192.0.2.0/25"))));
+    case.change(pod(9));
+    assert!(case.stands_as_wanted());
+    let refused: Vec<&ChainName> = case.applier.refused.keys().collect();
+    assert!(
+        refused.iter().all(|chain| chain.as_str().starts_with("i4_")) && refused.len() == 1,
+        "{refused:?}"
+    );
+    let table = case.backend.table().unwrap();
+    assert!(!table.chains.contains_key(refused[0]));
+    let shut = Verdict::Goto(names::refused());
+    let verdict = |number: u8| {
+        table.sets.values().filter_map(|set| set.verdict(&Key::Address(address(number)))).any(|v| *v == shut)
+    };
+    assert!(verdict(1) && verdict(9));
+}
+
+#[test]
+fn a_kernel_that_refuses_everything_keeps_the_last_good_rules_and_is_told() {
+    let mut case = Case::settled();
+    let before = case.backend.table();
+    for commit in 0..200 {
+        case.backend.fail(commit, Fault::RequestLost);
+    }
+    case.change(pod(3));
+    case.settle();
+    assert_eq!(case.backend.table(), before);
+    assert!(case.concerns().contains("the last good rules stand"), "{}", case.concerns());
+}
+
+#[test]
+fn what_nothing_leads_to_is_deleted_only_after_the_last_packets_left() {
+    let mut case = Case::settled();
+    let chains = case.backend.table().unwrap().chains.len();
+    case.change(Change::PolicyGone(policy("deny", None).id));
+    assert_eq!(case.backend.table().unwrap().chains.len(), chains);
+    assert!(case.applier.kernel.reap_due().is_some_and(|due| due > Instant::now()));
+    case.change(pod(3));
+    assert!(case.stands_as_wanted());
+    assert!(case.backend.table().unwrap().chains.len() < chains);
+}
+
+#[test]
+fn a_tighter_policy_is_armed_with_its_commit_and_disarmed_when_the_flows_are_done() {
+    let mut case = Case::settled();
+    case.change(Change::Policy(policy("open", Some("192.0.2.0/24"))));
+    for job in case.jobs.try_iter() {
+        case.applier.work(Work::Rechecked(job.number));
+    }
+    case.change(Change::PolicyGone(policy("open", None).id));
+    let armed = |case: &Case| !case.backend.table().unwrap().chains[&names::recheck()].rules.is_empty();
+    assert!(armed(&case));
+    let job = case.jobs.try_recv().unwrap();
+    assert_eq!(job.judged, [1, 2].map(address).into());
+    case.applier.work(Work::Rechecked(job.number.wrapping_sub(1)));
+    assert!(armed(&case));
+    case.applier.work(Work::Rechecked(job.number));
+    assert!(!armed(&case));
+}
+
+#[test]
+fn a_repair_while_flows_are_looked_at_leaves_them_armed() {
+    let mut case = Case::settled();
+    case.change(Change::Policy(policy("open", Some("192.0.2.0/24"))));
+    case.change(Change::PolicyGone(policy("open", None).id));
+    case.applier.lose(RepairCause::Audit);
+    case.settle();
+    assert!(!case.backend.table().unwrap().chains[&names::recheck()].rules.is_empty());
+}
+
+#[test]
+fn a_teardown_leaves_nothing_and_nothing_comes_back() {
+    let mut case = Case::settled();
+    let standing = Removed::all_of(&case.backend.table().unwrap());
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    case.applier.work(Work::TearDown(reply));
+    assert_eq!(answer.try_recv().unwrap(), Ok(standing));
+    assert_eq!(case.backend.table(), None);
+    case.change(pod(3));
+    case.settle();
+    assert_eq!(case.backend.table(), None);
+}

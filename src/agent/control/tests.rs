@@ -34,7 +34,7 @@ async fn ask(question: &'static str) -> String {
         let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
         stream.write_all(question.as_bytes()).unwrap();
         let mut line = String::new();
-        std::io::BufReader::new(stream).read_line(&mut line).unwrap();
+        io::BufReader::new(stream).read_line(&mut line).unwrap();
         line
     });
     let answer = answer.await.unwrap();

@@ -80,7 +80,8 @@ impl Locals {
         self.lingering.retain(|address, _| held.contains(address));
         for address in held {
             let was_exclusive = is_exclusive(before.attachments.get(address));
-            let linger = self.lingering.entry(*address).or_insert(Linger { since: now, exclusive: was_exclusive });
+            let linger =
+                self.lingering.entry(*address).or_insert(Linger { since: now, exclusive: was_exclusive });
             let has_link = is_exclusive(self.links.attachments.get(address));
             linger.exclusive |= has_link;
             if !has_link && (linger.exclusive || now >= linger.since + LINGER) {

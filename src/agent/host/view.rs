@@ -11,9 +11,7 @@ use podwall_engine::model::{Attachment, Sharing};
 use podwall_ruleset::{Family, LinkName};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
-};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
 /// What matters of links, addresses and routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -127,7 +125,8 @@ impl View {
             self.uplinks.extend(route.links);
             return;
         }
-        let (Some(destination), [link], false) = (route.destination, route.links.as_slice(), route.gateway) else {
+        let (Some(destination), [link], false) = (route.destination, route.links.as_slice(), route.gateway)
+        else {
             return;
         };
         let Ok(network) = IpNetwork::new(destination, header.destination_prefix_length) else { return };
@@ -202,8 +201,12 @@ impl Route {
         let mut route = Self::default();
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(ip)) => route.destination = Some(IpAddr::V4(*ip)),
-                RouteAttribute::Destination(RouteAddress::Inet6(ip)) => route.destination = Some(IpAddr::V6(*ip)),
+                RouteAttribute::Destination(RouteAddress::Inet(ip)) => {
+                    route.destination = Some(IpAddr::V4(*ip))
+                }
+                RouteAttribute::Destination(RouteAddress::Inet6(ip)) => {
+                    route.destination = Some(IpAddr::V6(*ip))
+                }
                 RouteAttribute::Oif(index) => route.links.push(*index),
                 RouteAttribute::MultiPath(hops) => {
                     route.links.extend(hops.iter().map(|hop| hop.interface_index));

@@ -1,6 +1,7 @@
 //! What a folder of manifests says, and how that changes from one look to the next.
 //!
-//! Owns three rules. A broken file keeps its last good content and is reported with file and line. An object in two
+//! Owns three rules. A broken file keeps its last good content and is reported with file and line; one that was never
+//! good counts as far as its documents can be read. An object in two
 //! files is taken from the first by name. A file that is being written is read once it rests, because half a file
 //! may be well-formed and would open what its other half closes.
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use podwall_engine::{Warning, ingest};
 use serde_json::Value;
 
 use crate::agent::input::Input;
-use crate::manifests::{self, Manifest, Place};
+use crate::manifests::{self, Manifest, ManifestError, Place};
 
 /// A file younger than this may still be in the making.
 pub const SETTLE: Duration = Duration::from_millis(50);
@@ -116,20 +117,22 @@ impl Folder {
             return false;
         }
         content.stamp = Some(stamp);
-        match manifests::read_file(&file) {
-            Ok(manifests) => {
-                content.problem = None;
-                content.entries = manifests.into_iter().filter_map(entry).collect();
-                true
-            }
-            Err(error) => {
-                content.problem = Some(match content.entries.is_empty() {
-                    true => with_cause(&error),
-                    false => format!("{}; its last good content is kept", with_cause(&error)),
-                });
-                false
-            }
+        let (manifests, error) = match std::fs::read_to_string(&file) {
+            Ok(text) => manifests::parse_leniently(&file, &text),
+            Err(source) => (Vec::new(), Some(ManifestError::Read { file, source })),
+        };
+        let Some(error) = error else {
+            content.problem = None;
+            content.entries = manifests.into_iter().filter_map(entry).collect();
+            return true;
+        };
+        if !content.entries.is_empty() {
+            content.problem = Some(format!("{}; its last good content is kept", with_cause(&error)));
+            return false;
         }
+        content.problem = Some(format!("{}; only the file's readable documents count", with_cause(&error)));
+        content.entries = manifests.into_iter().filter_map(entry).collect();
+        true
     }
 
     /// Works out which entry of each object counts, and what that changes.
@@ -152,9 +155,10 @@ impl Folder {
             }
         }
         for (key, entry) in &wanted {
-            let known = self.applied.get(*key).is_some_and(|old| {
-                old.change == entry.change && old.warnings.len() == entry.warnings.len()
-            });
+            let known = self
+                .applied
+                .get(*key)
+                .is_some_and(|old| old.change == entry.change && old.warnings.len() == entry.warnings.len());
             if !known {
                 inputs.push(Input::Object { change: entry.change.clone(), warnings: entry.warnings.clone() });
             }

@@ -114,7 +114,8 @@ pub(super) fn watch_seconds() -> u32 {
 
 /// Half to all of `SHORTEST * 2^(failures - 1)`, capped.
 fn pause(failures: u32) -> Duration {
-    let whole = LONGEST.min(SHORTEST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16))));
+    let whole =
+        LONGEST.min(SHORTEST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16))));
     whole / 2 + whole.mul_f64((chance() % 1000) as f64 / 2000.0)
 }
 

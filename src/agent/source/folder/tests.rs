@@ -73,6 +73,15 @@ fn a_broken_file_keeps_its_last_good_content_and_is_reported_with_its_line() {
 }
 
 #[test]
+fn a_file_that_was_never_good_counts_as_far_as_its_documents_can_be_read() {
+    let mut case = Case::new();
+    case.write("a.yaml", &format!("{}---\nkind: [\n---\n{POLICY}", pod("web", "10.0.0.1")));
+    let (inputs, problems) = case.look();
+    assert_eq!(inputs, ["+shop/web", "+web 10.0.0.1"]);
+    assert!(problems[0].contains("a.yaml:7: "), "{problems:?}");
+}
+
+#[test]
 fn an_object_in_two_files_is_taken_from_the_first_by_name_until_that_goes() {
     let mut case = Case::new();
     case.write("b.yaml", &pod("web", "10.0.0.2"));
@@ -102,7 +111,8 @@ fn a_folder_that_vanishes_takes_nothing_with_it() {
     assert!(look.inputs.is_empty() && !look.complete);
     assert_eq!(look.problems.len(), 1);
     let id = PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: "web".into() };
-    assert_eq!(case.folder.applied.values().filter_map(|e| ingest::removal(&e.change)).collect::<Vec<_>>(), [
-        Change::PolicyGone(id)
-    ]);
+    assert_eq!(
+        case.folder.applied.values().filter_map(|e| ingest::removal(&e.change)).collect::<Vec<_>>(),
+        [Change::PolicyGone(id)]
+    );
 }
