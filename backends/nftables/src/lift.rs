@@ -22,23 +22,29 @@ pub(crate) fn lift(rules: &[KernelRule]) -> (Vec<Rule>, Vec<String>) {
     let mut rest = rules;
     while let Some((first, after)) = rest.split_first() {
         rest = after;
-        match lift_one(first) {
-            Ok((Comment { id, part: Part::Last }, body)) => lifted.push(body.with(id)),
-            Ok((Comment { id, part: Part::Continued }, body)) => {
-                match after.split_first().and_then(|(second, _)| body.joined(id, second)) {
-                    Some(rule) => {
-                        lifted.push(rule);
-                        rest = after.get(1..).unwrap_or_default();
-                    }
-                    None => {
-                        alien.push(format!("rule {id} without its second part"));
-                        lifted.push(body.with(NOBODY));
-                    }
-                }
+        let (comment, body) = match lift_one(first) {
+            Ok(one) => one,
+            Err(unread) => {
+                alien.push(unread.to_string());
+                lifted.push(stranger());
+                continue;
             }
-            Err((reason, body)) => {
-                alien.push(reason);
-                lifted.push(body.unwrap_or_else(Body::empty).with(NOBODY));
+        };
+        let both = comment.and_then(|Comment { id, part }| match part {
+            Part::Last => Some((body.clone().with(id), after)),
+            Part::Continued => body.joined(id, after),
+        });
+        match both {
+            Some((rule, after)) => {
+                lifted.push(rule);
+                rest = after;
+            }
+            None => {
+                alien.push(match comment {
+                    Some(Comment { id, .. }) => format!("rule {id} without its second part"),
+                    None => "a rule without an id of ours".to_owned(),
+                });
+                lifted.push(body.with(NOBODY));
             }
         }
     }
@@ -67,27 +73,25 @@ impl Body {
         Rule { id, matches: self.matches, effect: self.effect }
     }
 
-    /// The neutral rule of which this is the first kernel rule and `second` the other.
-    fn joined(&self, id: RuleId, second: &KernelRule) -> Option<Rule> {
+    /// The neutral rule of which this is the first kernel rule, the other being next, and what follows it.
+    fn joined<'a>(&self, id: RuleId, next: &'a [KernelRule]) -> Option<(Rule, &'a [KernelRule])> {
+        let (second, after) = next.split_first()?;
         let (comment, other) = lift_one(second).ok()?;
         let mine = &self.effect;
-        let fits = comment == (Comment { id, part: Part::Last })
+        let fits = comment == Some(Comment { id, part: Part::Last })
             && self.matches == other.matches
             && (mine.log.is_some() && mine.outcome == Outcome::Continue)
             && (other.effect.log.is_none() && other.effect.count == Count::No)
             && other.effect.outcome != Outcome::Continue;
         let effect = Effect { outcome: other.effect.outcome, ..mine.clone() };
-        fits.then(|| Rule { id, matches: other.matches, effect })
+        fits.then_some((Rule { id, matches: other.matches, effect }, after))
     }
 }
 
-fn lift_one(rule: &KernelRule) -> Result<(Comment, Body), (String, Option<Body>)> {
-    let exprs = rule.exprs.as_deref().map_err(|unread| (unread.to_string(), None))?;
-    let body = Lifting { rest: exprs, family: None }.body().map_err(|unread| (unread.to_string(), None))?;
-    match rule.comment {
-        Some(comment) => Ok((comment, body)),
-        None => Err(("a rule without an id of ours".to_owned(), Some(body))),
-    }
+fn lift_one(rule: &KernelRule) -> Result<(Option<Comment>, Body), Unread> {
+    let exprs = rule.exprs.as_deref().map_err(Unread::clone)?;
+    let body = Lifting { rest: exprs, family: None }.body()?;
+    Ok((rule.comment, body))
 }
 
 /// What one run of expressions says.

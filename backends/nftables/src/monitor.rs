@@ -2,7 +2,7 @@
 //!
 //! The kernel sends one event for each object that changed, then one for the generation, which names the writer.
 //! Events carry the netlink port of the socket that wrote: ours are passed over.
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use podwall_netlink::{Attributes, Error, Malformed, Message, Receipt, Socket, Subsystem};
@@ -28,21 +28,21 @@ pub struct Monitor {
     socket: Socket,
     own: u32,
     touched: BTreeSet<u32>,
-    noticed: Vec<ForeignChange>,
+    noticed: VecDeque<ForeignChange>,
 }
 
 impl Monitor {
     pub(crate) fn open(own: u32) -> Result<Self, BackendError> {
         let socket = Socket::open().map_err(failed)?;
         socket.join(NFNLGRP_NFTABLES).map_err(failed)?;
-        Ok(Self { socket, own, touched: BTreeSet::new(), noticed: Vec::new() })
+        Ok(Self { socket, own, touched: BTreeSet::new(), noticed: VecDeque::new() })
     }
 
     /// Waits for the next foreign change, at most `patience`.
     pub fn next(&mut self, patience: Duration) -> Result<Option<Notice>, BackendError> {
         let until = Instant::now() + patience;
         loop {
-            if let Some(change) = self.noticed.pop() {
+            if let Some(change) = self.noticed.pop_front() {
                 return Ok(Some(Notice::Foreign(change)));
             }
             let (own, touched, noticed) = (self.own, &mut self.touched, &mut self.noticed);
@@ -52,15 +52,17 @@ impl Monitor {
                 Ok(())
             });
             match heard {
-                Ok(Receipt::Heard) => {}
-                Ok(Receipt::Quiet) if Instant::now() >= until => return Ok(None),
-                Ok(Receipt::Quiet) => {}
+                Ok(Receipt::Heard | Receipt::Quiet) => {}
                 Err(Error::Lost { .. }) => {
                     self.touched.clear();
                     self.noticed.clear();
                     return Ok(Some(Notice::Lost));
                 }
                 Err(error) => return Err(failed(error)),
+            }
+            // Our own events alone must not keep the caller waiting past its patience.
+            if self.noticed.is_empty() && Instant::now() >= until {
+                return Ok(None);
             }
         }
     }

@@ -25,6 +25,9 @@ pub(crate) const fn header(message: u8, flags: Flags) -> Header {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 mod golden {
     use podwall_netlink::{Attributes, Writer};
 

@@ -200,7 +200,7 @@ impl<'a> Lowering<'a> {
         let whole = u32::from(network.prefix() / 8);
         self.need_family(family);
         let (address, mask) = (octets(address), octets(mask));
-        if network.prefix() % 8 == 0 && whole > 0 {
+        if network.prefix().is_multiple_of(8) && whole > 0 {
             self.address((family, side), whole, Register::FIRST);
             let bytes = address.bytes().get(..usize::from(network.prefix() / 8)).and_then(Data::new);
             self.push(Cmp { order: Order::Equal, data: bytes.unwrap_or(address) });
