@@ -7,7 +7,7 @@
 //! 1. The stages, one after the other, make exactly `old + delta`.
 //! 2. A packet that both old and new deny passes at no stage and in no mixture of a commit.
 //! 3. A packet that both allow is dropped at no stage and in no mixture, where the delta only moves one address
-//!    between sets, or only repoints map elements.
+//!    between address sets, or only repoints map elements.
 //!
 //! ## Why it holds
 //! The layout is *monotone*: a packet passes iff its egress part and its ingress part pass, and each part lets
@@ -33,9 +33,12 @@
 //! Creation is a commit of its own because a packet may find a new element and run the generation of rules in
 //! which the chain behind it is still empty; deletion likewise.
 //!
-//! **One address moving between opening sets** goes up first, then down: no flow allowed on both sides stalls, and
-//! nothing leaks, because a rule asks each end of a packet of at most one set that changes: what passes in the
-//! union of the sets passes by one rule, thus on one side.
+//! **One address moving between opening address sets** goes up first, then down: no flow allowed on both sides
+//! stalls, and nothing leaks. A packet asks such a set for its source in its ingress part and for its destination
+//! in its egress part, so only one part sees the move, and a rule asks each end of at most one set: what passes in
+//! the union of the sets passes by one rule, thus on one side. Endpoint sets do not join in: both parts ask them
+//! for the destination. (A pod that moves from `ep_b` to `s_a` would be open to one whose egress asks `s_a` while
+//! its own ingress asks `ep_b`.)
 //!
 //! **Neutral sets** (recheck) only concern established flows. What leaves does so in stage 4; what comes, after
 //! it, so that flows are judged again by the final policy; but when some leave too, the others come in stage 1,

@@ -1,6 +1,8 @@
 //! Random rulesets of podwall's own layout, for the property tests: a handful of pods, sets and policies, so that
 //! everything that can collide does. A world is a list of small numbers; changing one changes one thing.
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -47,7 +49,7 @@ impl std::fmt::Debug for World {
 pub(crate) type Change = (usize, u8);
 
 pub(crate) fn any_world() -> impl Strategy<Value = World> {
-    // Few chances to be remade or unarmed at random: slots are changed one by one on top.
+    // Sets are remade by changes on top only, or nearly every case would remake one.
     proptest::collection::vec(any::<u8>(), SLOTS).prop_map(|slots| {
         let mut world = World([0; SLOTS]);
         world.0.copy_from_slice(&slots);
@@ -61,15 +63,33 @@ pub(crate) fn any_changes() -> impl Strategy<Value = Vec<Change>> {
     proptest::collection::vec((0..SLOTS, any::<u8>()), 0..10)
 }
 
-/// Changes of any kind but remade sets, which cost every flow.
+/// Other policies for some pods, or none.
 pub(crate) fn seat_changes() -> impl Strategy<Value = Vec<Change>> {
     let seat = prop_oneof![Just(1_u8), 4..4 + POLICIES];
     proptest::collection::vec((INGRESS..SELF, seat), 1..8)
 }
 
-/// One pod's memberships.
+/// One or two seats, and fixed chains with them.
+pub(crate) fn fixed_changes() -> impl Strategy<Value = Vec<Change>> {
+    let fixed = prop_oneof![Just(MAP_SIZE), Just(STRAYS), Just(RECHECK), Just(INPUT)];
+    let changes = |slot| (Just(slot), any::<u8>());
+    let seats = proptest::collection::vec((INGRESS..SELF, any::<u8>()), 1..3);
+    let fixed = proptest::collection::vec(fixed.prop_flat_map(changes), 1..3);
+    (seats, fixed).prop_map(|(seats, fixed)| [seats, fixed].concat())
+}
+
+/// One pod's memberships in address sets.
+pub(crate) fn group_changes() -> impl Strategy<Value = Vec<Change>> {
+    pod_changes(SELECTORS)
+}
+
+/// One pod's memberships in address sets, and its named port.
 pub(crate) fn membership_changes() -> impl Strategy<Value = Vec<Change>> {
-    (0..PODS, proptest::collection::vec((0..=SELECTORS, any::<u8>()), 1..6)).prop_map(|(pod, changes)| {
+    pod_changes(SELECTORS + 1)
+}
+
+fn pod_changes(sets: usize) -> impl Strategy<Value = Vec<Change>> {
+    (0..PODS, proptest::collection::vec((0..sets, any::<u8>()), 1..6)).prop_map(|(pod, changes)| {
         changes.into_iter().map(|(set, value)| (MEMBERS + set * PODS + pod, value)).collect()
     })
 }
@@ -124,6 +144,7 @@ impl World {
                     if (0..PODS).any(used) {
                         let (name, chain) = policy(seat, direction, family);
                         into.put_chain(&name, chain);
+                        services(into, seat, direction, family);
                     }
                 }
             }
@@ -272,8 +293,17 @@ pub(crate) fn rewrite(recorder: &mut Recorder, new: &Ruleset) -> Delta {
     recorder.take_delta()
 }
 
-/// A policy-set chain, named by its content.
-pub(crate) fn policy(seat: u8, direction: char, family: Family) -> (ChainName, Chain) {
+/// A policy-set chain, named by its content. Digests cost much without optimisation: each chain is made once.
+fn policy(seat: u8, direction: char, family: Family) -> (ChainName, Chain) {
+    static MADE: LazyLock<BTreeMap<(u8, char, Family), (ChainName, Chain)>> = LazyLock::new(|| {
+        let all = (0..POLICIES).flat_map(|seat| ['i', 'e'].map(|direction| (seat, direction)));
+        let all = all.flat_map(|(seat, way)| Family::BOTH.map(|family| (seat, way, family)));
+        all.map(|key| (key, make_policy(key.0, key.1, key.2))).collect()
+    });
+    MADE[&(seat, direction, family)].clone()
+}
+
+fn make_policy(seat: u8, direction: char, family: Family) -> (ChainName, Chain) {
     let digit = family.digit();
     let peer = if direction == 'i' { Side::Source } else { Side::Destination };
     let of = |set_name: String| Match::In(Lookup::Address(family, peer), set(&set_name));
@@ -285,7 +315,7 @@ pub(crate) fn policy(seat: u8, direction: char, family: Family) -> (ChainName, C
         2 => vec![vec![of(format!("s{digit}_1")), web], vec![of(format!("s{digit}_0"))]],
         3 if direction == 'i' => vec![vec![of(format!("s{digit}_2")), named_port]],
         3 => vec![vec![named_port]],
-        4 => vec![vec![web]],
+        4 => vec![vec![Match::In(Lookup::Service, set(&format!("pt_{direction}{digit}")))]],
         _ => vec![vec![of(format!("s{digit}_1"))], vec![of(format!("s{digit}_2")), web]],
     };
     let mut rules = vec![rule(vec![], Verdict::Jump(chain("strays")))];
@@ -294,6 +324,15 @@ pub(crate) fn policy(seat: u8, direction: char, family: Family) -> (ChainName, C
     rules.extend(denials(family, &format!("{direction}{seat}")));
     let digest = Digest::of([format!("{seat}{direction}{digit}")]);
     (ChainName::of_content(&format!("{direction}{digit}"), digest), Chain { base: None, rules })
+}
+
+/// The set that comes and goes with policy 4.
+fn services(into: &mut Recorder, seat: u8, direction: char, family: Family) {
+    if seat == 4 {
+        let name = set(&format!("pt_{direction}{}", family.digit()));
+        into.put_set(&name, SetSpec { shape: Shape::Services, size: None });
+        into.put(&name, Key::Service(Protocol::TCP, PortRange::new(80, 90).unwrap()), Value::Member);
+    }
 }
 
 fn denials(family: Family, prefix: &str) -> Vec<Rule> {
@@ -381,7 +420,10 @@ pub(crate) fn chain(name: &str) -> ChainName {
 }
 
 pub(crate) fn id(name: &str) -> RuleId {
-    RuleId(Digest::of([name]))
+    let mut bytes = [0; 13];
+    bytes.iter_mut().zip(name.bytes()).for_each(|(slot, byte)| *slot = byte);
+    bytes[12] = 0;
+    RuleId(Digest::from_bytes(bytes))
 }
 
 pub(crate) fn rule(matches: Vec<Match>, verdict: Verdict) -> Rule {

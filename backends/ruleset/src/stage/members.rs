@@ -73,12 +73,14 @@ pub(super) fn moves_one_address(delta: &Delta) -> bool {
         })
 }
 
-/// The one address a key speaks of.
+/// The one address a key speaks of, if it is asked for as one end of a packet by one of its directions only.
+/// Endpoints are asked for by destination in both: one that goes and another that comes could open to a packet
+/// whose egress and ingress were never open together.
 fn sole_address(key: &Key) -> Option<IpAddr> {
     match key {
         Key::Pair(source, destination) => (source == destination).then_some(*source),
-        Key::Address(address) | Key::Endpoint(address, ..) => Some(*address),
-        Key::Range(..) | Key::Service(..) | Key::Link(_) => None,
+        Key::Address(address) => Some(*address),
+        Key::Endpoint(..) | Key::Range(..) | Key::Service(..) | Key::Link(_) => None,
     }
 }
 

@@ -4,7 +4,10 @@ use super::*;
 use crate::evaluate::{Decision, evaluate, may_drop, may_pass};
 use crate::fake::apply_op;
 use crate::packet::Packet;
-use crate::world::{any_changes, any_packet, any_world, membership_changes, rewrite, seat_changes};
+use crate::world::{
+    any_changes, any_packet, any_world, fixed_changes, group_changes, membership_changes, rewrite,
+    seat_changes,
+};
 
 mod shapes;
 
@@ -71,12 +74,15 @@ fn any_packets() -> impl Strategy<Value = Vec<Packet>> {
     proptest::collection::vec(any_packet(), 40)
 }
 
+/// `PROPTEST_CASES` asks for another number of cases, for a long soak.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    let asked = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { cases };
+    ProptestConfig { cases, failure_persistence: None, ..asked }
 }
 
 proptest! {
-    #![proptest_config(config(1500))]
+    #![proptest_config(config(800))]
 
     #[test]
     fn a_packet_denied_before_and_after_never_passes(world in any_world(), changes in any_changes(), packets in any_packets()) {
@@ -91,6 +97,13 @@ proptest! {
     }
 
     #[test]
+    fn fixed_chains_that_change_along_with_seats_never_leak(
+        world in any_world(), changes in fixed_changes(), packets in any_packets(),
+    ) {
+        assert_lawful(&world.ruleset(), &world.changed(&changes).ruleset(), &packets);
+    }
+
+    #[test]
     fn a_repoint_stalls_no_flow_allowed_before_and_after(
         world in any_world(), changes in seat_changes(), packets in any_packets(),
     ) {
@@ -100,16 +113,23 @@ proptest! {
 
     #[test]
     fn a_pod_that_changes_its_groups_neither_leaks_nor_stalls(
-        world in any_world(), changes in membership_changes(), packets in any_packets(),
+        world in any_world(), changes in group_changes(), packets in any_packets(),
     ) {
         let (old, new) = (world.ruleset(), world.changed(&changes).ruleset());
         assert_lawful(&old, &new, &packets);
         assert_no_stall(&old, &new, &packets);
     }
+
+    #[test]
+    fn a_pod_that_changes_its_groups_and_its_named_port_does_not_leak(
+        world in any_world(), changes in membership_changes(), packets in any_packets(),
+    ) {
+        assert_lawful(&world.ruleset(), &world.changed(&changes).ruleset(), &packets);
+    }
 }
 
 proptest! {
-    #![proptest_config(config(400))]
+    #![proptest_config(config(250))]
 
     #[test]
     fn worlds_that_share_nothing_are_ordered_lawfully(old in any_world(), new in any_world(), packets in any_packets()) {
