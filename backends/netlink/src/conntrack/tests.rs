@@ -147,22 +147,34 @@ fn flows_in_a_zone_are_listed_and_deleted_in_their_zone() {
     });
 }
 
+/// An echo request with identifier 0x1234, from a raw socket.
+fn echo(to: IpAddr) {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
+    let (family, protocol, packet) = match to {
+        IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, [8, 0, 0xe5, 0xca, 0x12, 0x34, 0, 1]),
+        // The kernel fills in the checksum of ICMPv6.
+        IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, [128, 0, 0, 0, 0x12, 0x34, 0, 1]),
+    };
+    let raw = socket(family, SocketType::RAW, Some(protocol)).unwrap();
+    sendto(&raw, &packet, SendFlags::empty(), &SocketAddr::new(to, 0)).unwrap();
+}
+
 #[test]
 fn echoes_are_told_apart_by_their_identifier() {
     with_tracking(|| {
-        run("ping", &["-c", "1", "-W", "1", "127.0.0.1"]);
-        run("ping", &["-c", "1", "-W", "1", "::1"]);
+        echo(Ipv4Addr::LOCALHOST.into());
+        echo(Ipv6Addr::LOCALHOST.into());
         let mut conntrack = Conntrack::open().unwrap();
         let found = flows(&mut conntrack);
         let mut kinds: Vec<_> = found
             .iter()
             .map(|flow| match flow.original.layer4 {
-                Layer4::Icmp { kind, code, .. } => (flow.original.protocol, kind, code),
+                Layer4::Icmp { kind, code, id } => (flow.original.protocol, kind, code, id),
                 other => panic!("{other:?}"),
             })
             .collect();
         kinds.sort_unstable();
-        assert_eq!(kinds, [(1, 8, 0), (58, 128, 0)]);
+        assert_eq!(kinds, [(1, 8, 0, 0x1234), (58, 128, 0, 0x1234)]);
         for flow in &found {
             assert_eq!(conntrack.delete(flow).unwrap(), Removal::Done);
         }
