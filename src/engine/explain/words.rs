@@ -40,7 +40,7 @@ pub(super) fn wrong_peer(rule: &PolicyRule, direction: Direction, asked: Asked<'
         Some(pod) => format!("{pod} ({})", labels(&pod.labels)),
         None => asked.address.to_string(),
     };
-    format!("it allows {}, asked was {other}", peers(&rule.peers, direction))
+    format!("it allows traffic {}, asked was {other}", peers(&rule.peers, direction))
 }
 
 fn ports(ports: &Ports) -> String {
