@@ -92,7 +92,7 @@ impl Report {
         let title = paint(HEAD, format!("{}. {}", act.number + 1, act.chapter.title));
         let in_force = act.in_force.map(|took| {
             let within = paint(HEAD, format!("{} ms", took.as_millis()));
-            format!("In force on both nodes {within} after the files were saved.\n")
+            format!("In force on both nodes within {within} of saving the files.\n")
         });
         let story = act.chapter.told;
         self.tell(&format!("\n{title}\n{story}\n{}\n{}\n", in_force.unwrap_or_default(), picture.draw()))?;
