@@ -1,4 +1,6 @@
 //! `podwall render`: the ruleset a node would get, as text. Touches no kernel.
+use std::collections::BTreeSet;
+
 use clap::{Args, ValueEnum};
 use podwall_engine::{NodeName, Plan, plan};
 use podwall_ruleset::text::nft_listing;
@@ -68,21 +70,21 @@ impl Render {
     }
 
     fn nodes(&self, world: &World) -> Result<Vec<NodeName>, CliError> {
-        let known: Vec<NodeName> = world.cluster.nodes().map(|node| node.name.clone()).collect();
-        let Some(name) = &self.node else { return Ok(known) };
-        let wanted = NodeName::from(name.as_str());
-        // Manifests may leave out Node objects; a node that no pod is bound to either is a slip of the pen.
-        let inhabited = world.cluster.pods().any(|pod| pod.node.as_ref() == Some(&wanted));
-        if known.contains(&wanted) || inhabited {
-            return Ok(vec![wanted]);
-        }
+        // Manifests may leave out Node objects; a node that has pods is one all the same.
+        let declared = world.cluster.nodes().map(|node| node.name.clone());
+        let inhabited = world.cluster.pods().filter_map(|pod| pod.node.clone());
+        let known: BTreeSet<NodeName> = declared.chain(inhabited).collect();
         let names: Vec<String> = known.iter().map(ToString::to_string).collect();
-        let choice = if names.is_empty() {
-            "no node is known".to_owned()
-        } else {
-            format!("known: {}", names.join(", "))
-        };
-        Err(CliError::Usage(format!("there is no node {name} and no pod is bound to it; {choice}")))
+        match &self.node {
+            _ if known.is_empty() => Err(CliError::Usage(
+                "there is no node: give Node objects, or pods with spec.nodeName".to_owned(),
+            )),
+            None => Ok(known.into_iter().collect()),
+            Some(name) => match known.get(&NodeName::from(name.as_str())) {
+                Some(node) => Ok(vec![node.clone()]),
+                None => Err(CliError::Usage(format!("there is no node {name}; known: {}", names.join(", ")))),
+            },
+        }
     }
 }
 

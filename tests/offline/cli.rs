@@ -96,9 +96,22 @@ fn a_rendered_node_is_one_json_document_for_programs() {
 #[test]
 fn a_node_nobody_knows_is_bad_input_and_the_known_ones_are_named() {
     let (code, line) = complaint(run(SHOP, "render objects.yaml --node n9"));
+    assert_eq!((code, line.as_str()), (2, "error: there is no node n9; known: n1, n2"));
+}
+
+#[test]
+fn a_node_that_only_pods_speak_of_is_a_node() {
+    let pod =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {nodeName: n7}\nstatus: {podIP: 10.0.0.7}\n";
+    assert!(run_with_input(SHOP, "render - --all-nodes", pod).out.starts_with("# node n7\n"));
+    let (code, line) = complaint(run_with_input(
+        SHOP,
+        "render - --all-nodes",
+        "kind: Pod\napiVersion: v1\nmetadata: {name: a}\n",
+    ));
     assert_eq!(
         (code, line.as_str()),
-        (2, "error: there is no node n9 and no pod is bound to it; known: n1, n2")
+        (2, "error: there is no node: give Node objects, or pods with spec.nodeName")
     );
 }
 
