@@ -33,7 +33,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use podwall_engine::options::SpoofGuard;
 use podwall_engine::{Engine, NodeName, Options};
-use podwall_ruleset::BackendError;
+use podwall_ruleset::{BackendError, Capabilities};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -130,50 +130,57 @@ pub enum AgentError {
 /// Runs until SIGTERM or SIGINT. The rules stand afterwards.
 pub fn run(settings: Settings) -> Result<(), AgentError> {
     let _lock = Lock::take(&settings.state_dir, &settings.node.0)?;
-    if let Objects::Folder(folder) = &settings.objects {
-        source::check(folder)?;
-    }
-    let opened = backend::open(settings.backend, settings.guard)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|source| AgentError::Io { doing: "starting the runtime".to_owned(), source })?;
-    let result = start(&runtime, settings, opened);
+    let result = start(&runtime, settings);
     // Requests to a slow API server are not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-fn start(runtime: &Runtime, settings: Settings, opened: Opened) -> Result<(), AgentError> {
-    let telemetry = Telemetry::default();
+/// Everything that can be wrong with what was asked for is found before anything is changed.
+fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
+    let client = match &settings.objects {
+        Objects::Cluster(file) => Some(runtime.block_on(client(file.as_deref()))?),
+        Objects::Folder(folder) => source::check(folder).map(|()| None)?,
+    };
     let doors = runtime.block_on(Doors::open(&settings))?;
-    let capabilities = opened.backend.capabilities();
+    let opened = backend::open(settings.backend, settings.guard)?;
+    let options = fitting(&settings, opened.backend.capabilities())?;
     tracing::info!(
         node = %settings.node,
-        backend = capabilities.backend,
-        guard = %capabilities.guard,
+        backend = opened.backend.capabilities().backend,
+        guard = %opened.backend.capabilities().guard,
         listen = %settings.listen,
         "podwall agent {} starts", env!("CARGO_PKG_VERSION")
     );
-    let mut options = settings.options.clone();
-    if !capabilities.reverse_path {
-        tracing::warn!(
-            "this kernel cannot check reverse paths from rules (NFT_FIB_INET): forged sources pass"
-        );
-        options.spoof_guard = SpoofGuard::Off;
-    }
-    let client = match &settings.objects {
-        Objects::Cluster(file) => Some(runtime.block_on(client(file.as_deref()))?),
-        Objects::Folder(_) => None,
-    };
-    let own = OwnAddresses::default();
+    let (own, telemetry) = (OwnAddresses::default(), Telemetry::default());
     let kernel = KernelThreads::start(opened, &settings, &own, &telemetry)?;
     let agent = Agent { settings, options, client, own, telemetry, works: kernel.works.clone() };
     let result = runtime.block_on(agent.turn(doors, kernel.outcomes));
     drop(kernel.works.send(Work::Stop));
     drop(kernel.apply.join());
     result
+}
+
+/// The options this kernel can carry out.
+fn fitting(settings: &Settings, capabilities: &Capabilities) -> Result<Options, AgentError> {
+    if !capabilities.log {
+        let needs =
+            "drop records from rules (CONFIG_NETFILTER_NETLINK_LOG, CONFIG_NFT_LOG): modprobe nfnetlink_log";
+        return Err(BackendError::Unsupported { needs: needs.to_owned() }.into());
+    }
+    let mut options = settings.options.clone();
+    if !capabilities.reverse_path {
+        tracing::warn!(
+            "this kernel cannot check reverse paths from rules (CONFIG_NFT_FIB_INET): forged sources pass"
+        );
+        options.spoof_guard = SpoofGuard::Off;
+    }
+    Ok(options)
 }
 
 /// The sockets others come to; taken before anything is changed, so that an address in use changes nothing.

@@ -227,8 +227,11 @@ impl Planner {
         for change in self.locals.settle(held, now) {
             self.change(change, Moment::now());
         }
-        if self.phase == Phase::Gathering && self.gathering.is_over() {
+        // The rules of a node that is not ours would open our own: whatever stands is better.
+        if self.phase == Phase::Gathering && self.gathering.is_over() && self.has_a_node() {
             self.phase = Phase::Adopting;
+            // Reading everything for the first time is not lag.
+            self.oldest = None;
         }
         self.concerns();
         self.push(now);
@@ -285,9 +288,11 @@ impl Planner {
     fn concerns(&self) {
         let health = &self.telemetry.health;
         health.set(Concern::Caches, self.gathering.waiting(&self.stale));
-        let away: Vec<String> =
-            self.stale.iter().map(|(feed, reason)| format!("{}: {reason}", feed.as_str())).collect();
-        health.set(Concern::Watch, (!away.is_empty()).then(|| away.join("; ")));
+        if self.gathering.is_over() {
+            let away: Vec<String> =
+                self.stale.iter().map(|(feed, reason)| format!("{}: {reason}", feed.as_str())).collect();
+            health.set(Concern::Watch, (!away.is_empty()).then(|| away.join("; ")));
+        }
         let bypass = self.locals.bypass().map(|(link, sysctl)| {
             format!("traffic between pods on bridge {link} passes by the rules: set {sysctl}=1 (modprobe br_netfilter)")
         });
@@ -296,7 +301,7 @@ impl Planner {
             "kube-proxy runs in IPVS mode, which podwall does not support: run it in nftables or iptables mode".to_owned()
         });
         health.set(Concern::Ipvs, ipvs);
-        if self.phase != Phase::Gathering {
+        if self.gathering.is_over() {
             self.conditions();
         }
     }
@@ -305,8 +310,7 @@ impl Planner {
         let (mut node, mut range) = (None, None);
         for condition in self.engine.conditions() {
             match condition {
-                // A folder may leave nodes out altogether.
-                Condition::NodeUnknown if self.gathering.from_folder() && self.knows_no_node() => {}
+                Condition::NodeUnknown if self.has_a_node() => {}
                 Condition::NodeUnknown => {
                     node = Some(format!("there is no node {:?}: {condition}", &*self.engine.node().0));
                 }
@@ -319,8 +323,11 @@ impl Planner {
         self.telemetry.health.set(Concern::PodRange, range);
     }
 
-    fn knows_no_node(&self) -> bool {
-        self.engine.cluster().nodes().next().is_none()
+    /// Ours is known, or nobody's is: a folder may leave nodes out altogether.
+    fn has_a_node(&self) -> bool {
+        let cluster = self.engine.cluster();
+        let left_out = self.gathering.reads_folder() && cluster.nodes().next().is_none();
+        left_out || cluster.node(self.engine.node()).is_some()
     }
 
     fn count(&self) {

@@ -133,9 +133,10 @@ impl<M: Mirrored> Watch<M> {
 
     async fn forget_unseen(&mut self) -> Result<(), Stopping> {
         let round = self.round;
-        let gone: Vec<M::Key> =
-            self.known.extract_if(.., |_, seen| *seen != round).map(|(key, _)| key).collect();
+        let unseen = self.known.iter().filter(|(_, seen)| **seen != round);
+        let gone: Vec<M::Key> = unseen.map(|(key, _)| key.clone()).collect();
         for key in gone {
+            self.known.remove(&key);
             self.inputs.send(Input::Object { change: M::gone(key), warnings: Vec::new() }).await?;
         }
         Ok(())

@@ -27,6 +27,8 @@ pub struct Locals {
     view: Arc<View>,
     links: Links,
     lingering: BTreeMap<IpAddr, Linger>,
+    /// Something came since the last look; most changes in a large cluster are about other nodes.
+    fresh: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,16 +42,19 @@ impl Locals {
     /// No pods and no links yet.
     pub fn new(node: NodeName) -> Self {
         let (pods, lingering) = (BTreeMap::new(), BTreeMap::new());
-        Self { node, pods, view: Arc::default(), links: Links::default(), lingering }
+        Self { node, pods, view: Arc::default(), links: Links::default(), lingering, fresh: true }
     }
 
     /// Takes note of a pod that came, changed or went.
     pub fn object(&mut self, change: &Change) {
         match change {
             Change::Pod(pod) if self.is_local(pod) => {
+                self.fresh = true;
                 self.pods.insert(pod.uid.clone(), pod.addresses.clone());
             }
-            Change::Pod(Pod { uid, .. }) | Change::PodGone(uid) => drop(self.pods.remove(uid)),
+            Change::Pod(Pod { uid, .. }) | Change::PodGone(uid) => {
+                self.fresh |= self.pods.remove(uid).is_some();
+            }
             Change::Namespace(..)
             | Change::NamespaceGone(_)
             | Change::Node(_)
@@ -67,10 +72,14 @@ impl Locals {
     /// The host's network is as given.
     pub fn view(&mut self, view: Arc<View>) {
         self.view = view;
+        self.fresh = true;
     }
 
     /// What the engine must hear; `held` are the addresses it keeps shut.
     pub fn settle(&mut self, held: &BTreeSet<IpAddr>, now: Instant) -> Vec<Change> {
+        if !std::mem::take(&mut self.fresh) && held.is_empty() && self.lingering.is_empty() {
+            return Vec::new();
+        }
         let before = std::mem::take(&mut self.links);
         self.links = self.attached(held);
         let mut changes = Vec::new();

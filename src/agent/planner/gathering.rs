@@ -8,13 +8,13 @@ use crate::agent::input::Feed;
 pub(super) struct Gathering {
     missing: BTreeSet<Feed>,
     looked: bool,
-    from_folder: bool,
+    reads_folder: bool,
 }
 
 impl Gathering {
     pub(super) fn new(feeds: BTreeSet<Feed>) -> Self {
-        let from_folder = feeds.contains(&Feed::Folder);
-        Self { missing: feeds, looked: false, from_folder }
+        let reads_folder = feeds.contains(&Feed::Folder);
+        Self { missing: feeds, looked: false, reads_folder }
     }
 
     /// A source has delivered everything there is.
@@ -34,8 +34,8 @@ impl Gathering {
     }
 
     /// Objects come from a folder, which may leave out what an API server always has.
-    pub(super) const fn from_folder(&self) -> bool {
-        self.from_folder
+    pub(super) const fn reads_folder(&self) -> bool {
+        self.reads_folder
     }
 
     /// What is waited for, in words; the reason a source gives for being away goes with it.

@@ -251,6 +251,7 @@ async fn a_chain_the_kernel_refuses_shuts_its_pods_and_is_tried_again_later() {
 async fn mid_stream_packets_are_let_through_only_for_a_while_after_the_first_adoption() {
     for (standing, delay) in [(Standing::Strict, 0), (Standing::Lenient, 60), (Standing::Nothing, 60)] {
         let case = start([Feed::Host]);
+        case.change(Change::Node(node())).await;
         case.outcomes.send(Outcome::Standing(standing)).unwrap();
         case.send(Input::Host(Arc::default())).await;
         case.turn().await;
@@ -293,7 +294,7 @@ async fn after_a_teardown_nothing_is_handed_on_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_name_nobody_knows_is_told_with_what_to_do() {
+async fn a_node_name_nobody_knows_is_told_with_what_to_do_and_nothing_is_written() {
     let case = start([Feed::Host, Feed::Nodes]);
     case.outcomes.send(Outcome::Standing(Standing::Nothing)).unwrap();
     case.change(Change::Node(Node { name: NodeName::from("b"), ..node() })).await;
@@ -301,7 +302,9 @@ async fn a_node_name_nobody_knows_is_told_with_what_to_do() {
     case.send(Input::Host(Arc::default())).await;
     case.turn().await;
     assert!(case.concerns().contains("there is no node \"a\": "), "{}", case.concerns());
+    assert!(case.work().is_none());
     case.change(Change::Node(node())).await;
     case.turn().await;
+    assert!(matches!(case.work(), Some(Work::Wanted(_))));
     assert!(!case.concerns().contains("there is no node"));
 }

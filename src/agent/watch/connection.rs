@@ -43,7 +43,7 @@ impl Connection {
     pub(super) fn new(feed: Feed, inputs: Inputs, metrics: Arc<Metrics>) -> Self {
         metrics.watch_connected.get_or_create(&feed.kind().into()).set(0);
         let mut connection = Self { feed, inputs, metrics, away: None };
-        connection.leave("no answer yet");
+        connection.leave("the first list is not complete");
         connection
     }
 
