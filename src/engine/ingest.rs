@@ -97,6 +97,7 @@ pub fn removal(change: &Change) -> Option<Change> {
 }
 
 fn typed<T: DeserializeOwned>(raw: &Value, kind: &'static str) -> Result<T, Warning> {
+    raw::named(raw, kind)?;
     T::deserialize(raw).map_err(|error| Warning {
         object: raw::reference(raw, kind),
         field: String::new(),

@@ -15,15 +15,11 @@ use crate::warning::{ObjectRef, Warning};
 
 use super::Ingested;
 use super::pod::protocol;
-use super::raw::{Reader, Unclear, field, reference};
+use super::raw::{Reader, Unclear, field, named};
 
-/// Reads one NetworkPolicy. Only one without a name is refused; everything else closes and warns.
+/// Reads one NetworkPolicy. One that does not say who it is gets refused; everything else closes and warns.
 pub fn network_policy(raw: &Value) -> Result<Ingested, Warning> {
-    let object = reference(raw, "NetworkPolicy");
-    if object.name.is_empty() {
-        let problem = "a policy needs a name; it is left out".to_owned();
-        return Err(Warning { object, field: "metadata.name".to_owned(), problem });
-    }
+    let object = named(raw, "NetworkPolicy")?;
     let mut reader = Reader::new(object.clone());
     let empty = Value::Object(Map::new());
     let spec = raw.get("spec").filter(|spec| !spec.is_null()).unwrap_or(&empty);
