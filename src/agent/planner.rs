@@ -289,9 +289,7 @@ impl Planner {
         let health = &self.telemetry.health;
         health.set(Concern::Caches, self.gathering.waiting(&self.stale));
         if self.gathering.is_over() {
-            let away: Vec<String> =
-                self.stale.iter().map(|(feed, reason)| format!("{}: {reason}", feed.as_str())).collect();
-            health.set(Concern::Watch, (!away.is_empty()).then(|| away.join("; ")));
+            health.set(Concern::Watch, away(&self.stale));
         }
         let bypass = self.locals.bypass().map(|(link, sysctl)| {
             format!("traffic between pods on bridge {link} passes by the rules: set {sysctl}=1 (modprobe br_netfilter)")
@@ -373,6 +371,17 @@ impl Phase {
             Self::Ended => Self::Ended,
         }
     }
+}
+
+/// The watches that are away, those with one reason together.
+fn away(stale: &BTreeMap<Feed, String>) -> Option<String> {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (feed, reason) in stale {
+        by_reason.entry(reason).or_default().push(feed.as_str());
+    }
+    let words = by_reason.iter().map(|(reason, feeds)| format!("{}: {reason}", feeds.join(", ")));
+    let words: Vec<String> = words.collect();
+    (!words.is_empty()).then(|| format!("not watching {}", words.join("; ")))
 }
 
 const fn kind(change: &Change) -> Kind {

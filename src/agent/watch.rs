@@ -243,7 +243,7 @@ fn words(error: &kube::Error) -> String {
         }
         cause = error.source();
     }
-    words
+    words.strip_prefix("ServiceError: ").map(str::to_owned).unwrap_or(words)
 }
 
 #[cfg(test)]

@@ -135,10 +135,12 @@ impl Health {
             return;
         }
         match concern.weight() {
-            Weight::Blocks if concern != Concern::Caches => {
-                tracing::error!(concern = concern.as_str(), "not ready: {detail}");
+            // New words for an old concern, and the wait at the start that every agent has.
+            _ if before.is_some() || concern == Concern::Caches => {
+                tracing::info!(concern = concern.as_str(), "{detail}");
             }
-            Weight::Blocks | Weight::Told => tracing::warn!(concern = concern.as_str(), "{detail}"),
+            Weight::Blocks => tracing::error!(concern = concern.as_str(), "not ready: {detail}"),
+            Weight::Told => tracing::warn!(concern = concern.as_str(), "{detail}"),
         }
         self.publish();
     }

@@ -15,10 +15,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// The client's own lines repeat, less clearly, what the watches say.
+const DEFAULT: &str = "info,kube_client=off";
+
 /// Installs the subscriber. `RUST_LOG` chooses what is told (`podwall=debug`); the default is `info`.
 /// A second call changes nothing: the first subscriber stays (tests share one process).
 pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let installed = match format {

@@ -272,7 +272,11 @@ async fn a_stale_watch_is_told_and_shuts_unknown_addresses_until_it_is_back() {
     let case = following().await;
     case.send(Input::Watch(Feed::Pods, Some("connection refused".to_owned()))).await;
     case.turn().await;
-    assert!(case.concerns().contains("told watch: pods: connection refused"), "{}", case.concerns());
+    assert!(
+        case.concerns().contains("told watch: not watching pods: connection refused"),
+        "{}",
+        case.concerns()
+    );
     let Some(Work::Update { update, .. }) = case.work() else { panic!("no update") };
     assert!(update.delta.sets.keys().any(|name| name.as_str() == "c_local4"));
     case.outcomes.send(Outcome::Done).unwrap();
