@@ -47,7 +47,7 @@ fn render_reads_every_page_of_a_long_list() -> Result<(), Failure> {
     let Some(site) = shop()? else { return Ok(()) };
     let mut many = String::new();
     for number in 0..MANY {
-        write!(many, "{}---\n", namespace(&format!("many-{number}"), ""))?;
+        writeln!(many, "{}---", namespace(&format!("many-{number}"), ""))?;
     }
     site.apply(&many)?;
     site.apply(
