@@ -223,6 +223,10 @@ impl Recorder {
     /// Puts an element. A set that does not exist, or a value of the wrong kind, changes nothing.
     pub fn put(&mut self, name: &SetName, key: Key, value: Value) {
         let Some(set) = self.now.sets.get_mut(name) else { return };
+        // Looked at before it is made ours: a set that a snapshot shares must not be copied for nothing.
+        if set.get(&key).as_ref() == Some(&value) {
+            return;
+        }
         let Ok(before) = Arc::make_mut(set).insert(key.clone(), value) else { return };
         self.elements.entry(name.clone()).or_default().entry(key).or_insert(before);
     }
@@ -230,9 +234,9 @@ impl Recorder {
     /// Takes an element out.
     pub fn take(&mut self, name: &SetName, key: &Key) {
         let Some(set) = self.now.sets.get_mut(name) else { return };
-        if let Some(before) = Arc::make_mut(set).remove(key) {
-            self.elements.entry(name.clone()).or_default().entry(key.clone()).or_insert(Some(before));
-        }
+        let Some(before) = set.get(key) else { return };
+        Arc::make_mut(set).remove(key);
+        self.elements.entry(name.clone()).or_default().entry(key.clone()).or_insert(Some(before));
     }
 
     /// What was done since the last call; what was undone again is not in it.
@@ -275,3 +279,6 @@ fn differing(before: Option<Value>, after: Option<Value>) -> Option<Edit<Value>>
 fn union<'a, K: Ord, V>(a: &'a BTreeMap<K, V>, b: &'a BTreeMap<K, V>) -> impl Iterator<Item = &'a K> {
     a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,6 @@ impl View for Ruleset {
 pub fn evaluate(ruleset: &Ruleset, packet: &Packet) -> Trace {
     walk::walk(ruleset, packet)
 }
+
+#[cfg(test)]
+mod tests;

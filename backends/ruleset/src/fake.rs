@@ -181,3 +181,6 @@ impl Backend for Fake {
         Ok(counted.collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,6 +221,9 @@ impl Set {
 
     /// Puts a value; answers what was there. A value of the wrong kind for the shape is refused as `Err`.
     pub fn insert(&mut self, key: Key, value: Value) -> Result<Option<Value>, WrongKind> {
+        if matches!(self.spec.shape, Shape::Meter(_)) {
+            return Err(WrongKind);
+        }
         match (&mut self.elements, value) {
             (Elements::Members(members), Value::Member) => {
                 Ok((!members.insert(key)).then_some(Value::Member))
@@ -252,7 +255,60 @@ impl Set {
     }
 }
 
-/// A verdict put into a plain set, or a plain key into a verdict map.
+/// A verdict put into a plain set, a plain key into a verdict map, or anything into a meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the value does not fit the shape of the set")]
 pub struct WrongKind;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(shape: Shape, keys: &[Key]) -> Set {
+        let mut set = Set::new(SetSpec { shape, size: None });
+        keys.iter().for_each(|key| assert_eq!(set.insert(key.clone(), Value::Member), Ok(None)));
+        set
+    }
+
+    #[test]
+    fn an_address_is_found_in_the_range_that_holds_it_and_in_no_other() {
+        let at = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let range = |first, last| Key::Range(at(first), at(last));
+        let set = holding(Shape::Ranges(Family::V4), &[range(10, 19), range(30, 30)]);
+        let found = |last| set.find(&Key::Address(at(last))).is_some();
+        let inside: Vec<u8> = (0..=255).filter(|last| found(*last)).collect();
+        assert_eq!(inside, [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30]);
+        assert_eq!(set.find(&Key::Address("::c000:20a".parse().unwrap())), None);
+    }
+
+    #[test]
+    fn a_port_is_found_among_the_ranges_of_its_own_protocol() {
+        let ports = |first, last| PortRange::new(first, last).unwrap();
+        let keys =
+            [Key::Service(Protocol::TCP, ports(80, 90)), Key::Service(Protocol::UDP, ports(0, u16::MAX))];
+        let set = holding(Shape::Services, &keys);
+        let found = |protocol, port| set.find(&Key::Service(protocol, PortRange::single(port))).is_some();
+        let asked = [(Protocol::TCP, 79), (Protocol::TCP, 80), (Protocol::TCP, 90), (Protocol::TCP, 91)];
+        assert_eq!(asked.map(|(protocol, port)| found(protocol, port)), [false, true, true, false]);
+        assert!(found(Protocol::UDP, 65_535) && !found(Protocol::SCTP, 80));
+    }
+
+    #[test]
+    fn only_verdict_maps_hold_verdicts_and_meters_hold_nothing() {
+        let key = Key::Address([10, 0, 0, 1].into());
+        let of = |shape, value| Set::new(SetSpec { shape, size: None }).insert(key.clone(), value);
+        let drop = || Value::Verdict(Verdict::Drop);
+        assert_eq!(of(Shape::Addresses(Family::V4), drop()), Err(WrongKind));
+        assert_eq!(of(Shape::Verdicts(Family::V4), Value::Member), Err(WrongKind));
+        assert_eq!(of(Shape::Meter(Family::V4), Value::Member), Err(WrongKind));
+        assert_eq!(of(Shape::Verdicts(Family::V4), drop()), Ok(None));
+    }
+
+    #[test]
+    fn a_name_says_what_growth_means() {
+        let growth = |name| Growth::of(&SetName::new(name).unwrap());
+        let names = ["c_local4", "n_meter4", "s4_c_", "in4", "c"];
+        let meanings = [Growth::Closes, Growth::Neutral, Growth::Opens, Growth::Opens, Growth::Opens];
+        assert_eq!(names.map(growth), meanings);
+    }
+}

@@ -232,3 +232,6 @@ fn prefix_length(first: IpAddr, last: IpAddr) -> Option<u32> {
     let aligned = host.checked_shr(free).unwrap_or(0) == 0 && low & host == 0;
     aligned.then(|| bits - free)
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,9 +293,12 @@ pub(crate) fn rewrite(recorder: &mut Recorder, new: &Ruleset) -> Delta {
     recorder.take_delta()
 }
 
+/// Policy, direction, family.
+type Kind = (u8, char, Family);
+
 /// A policy-set chain, named by its content. Digests cost much without optimisation: each chain is made once.
 fn policy(seat: u8, direction: char, family: Family) -> (ChainName, Chain) {
-    static MADE: LazyLock<BTreeMap<(u8, char, Family), (ChainName, Chain)>> = LazyLock::new(|| {
+    static MADE: LazyLock<BTreeMap<Kind, (ChainName, Chain)>> = LazyLock::new(|| {
         let all = (0..POLICIES).flat_map(|seat| ['i', 'e'].map(|direction| (seat, direction)));
         let all = all.flat_map(|(seat, way)| Family::BOTH.map(|family| (seat, way, family)));
         all.map(|key| (key, make_policy(key.0, key.1, key.2))).collect()

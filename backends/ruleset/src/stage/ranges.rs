@@ -146,3 +146,50 @@ fn low32(number: u128) -> std::net::Ipv4Addr {
 fn low16(number: u128) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: u8, last: u8) -> Key {
+        Key::Range(IpAddr::from([10, 0, 0, first]), IpAddr::from([10, 0, 0, last]))
+    }
+
+    #[test]
+    fn ranges_that_overlap_nothing_come_first_and_go_last() {
+        let planned = bridge(&[range(0, 9)], &[range(10, 19)]);
+        let expected =
+            Bridge { down_in: vec![range(10, 19)], up_out: vec![range(0, 9)], ..Bridge::default() };
+        assert_eq!(planned, expected);
+    }
+
+    #[test]
+    fn a_range_that_widens_is_swapped_at_once_and_one_that_narrows_at_the_end() {
+        let wider = Bridge { down_out: vec![range(0, 9)], down_in: vec![range(0, 99)], ..Bridge::default() };
+        assert_eq!(bridge(&[range(0, 9)], &[range(0, 99)]), wider);
+        let narrower = Bridge { up_out: vec![range(0, 99)], up_in: vec![range(0, 9)], ..Bridge::default() };
+        assert_eq!(bridge(&[range(0, 99)], &[range(0, 9)]), narrower);
+    }
+
+    #[test]
+    fn a_chain_of_overlaps_is_crossed_over_its_union() {
+        let expected = Bridge {
+            down_out: vec![range(0, 20), range(30, 50)],
+            down_in: vec![range(0, 60)],
+            up_out: vec![range(0, 60)],
+            up_in: vec![range(10, 35), range(45, 60)],
+        };
+        assert_eq!(bridge(&[range(0, 20), range(30, 50)], &[range(10, 35), range(45, 60)]), expected);
+    }
+
+    #[test]
+    fn equal_numbers_of_two_families_or_protocols_do_not_overlap() {
+        let six = Key::Range("::a00:0".parse().unwrap(), "::a00:9".parse().unwrap());
+        let expected = Bridge { down_in: vec![six.clone()], up_out: vec![range(0, 9)], ..Bridge::default() };
+        assert_eq!(bridge(&[range(0, 9)], &[six]), expected);
+        let web = |protocol| Key::Service(protocol, PortRange::single(80));
+        let (tcp, udp) = (web(Protocol::TCP), web(Protocol::UDP));
+        let expected = Bridge { down_in: vec![udp.clone()], up_out: vec![tcp.clone()], ..Bridge::default() };
+        assert_eq!(bridge(&[tcp], &[udp]), expected);
+    }
+}

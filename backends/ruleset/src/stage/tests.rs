@@ -9,6 +9,8 @@ use crate::world::{
     seat_changes,
 };
 
+mod shapes;
+
 /// Every state from old to new: the one before the first stage, and the one after each.
 fn states(old: &Ruleset, stages: &[Stage]) -> Vec<Ruleset> {
     let mut all = vec![old.clone()];
