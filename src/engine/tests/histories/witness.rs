@@ -2,10 +2,11 @@
 use std::net::IpAddr;
 
 use podwall_engine::{Change, Engine, Update, plan};
-use podwall_ruleset::evaluate::{Decision, evaluate};
+use podwall_ruleset::evaluate::{Decision, evaluate, may_pass};
+use podwall_ruleset::fake::Fake;
 use podwall_ruleset::packet::{Packet, Transport};
 use podwall_ruleset::text::nft_listing;
-use podwall_ruleset::{Delta, Family, Ruleset};
+use podwall_ruleset::{Backend as _, Delta, Family, Ruleset, stages};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -67,6 +68,29 @@ impl Witness {
     pub(crate) fn release_everything_held(&mut self) {
         let held: Vec<IpAddr> = self.engine.cluster().held().iter().copied().collect();
         held.into_iter().for_each(|address| self.engine.apply(Change::AddressFree(address)));
+    }
+
+    /// Commits what changed stage by stage, and looks at every state and every commit in between (L3).
+    pub(crate) fn commit_without_a_leak(&mut self, packets: &[Packet]) {
+        let after = std::mem::take(&mut self.done);
+        let before = self.copy.clone();
+        let update = self.take();
+        let mut kernel = if before.is_empty() { Fake::default() } else { Fake::holding(before.clone()) };
+        let mut states = vec![before.clone()];
+        for stage in stages(&before, &update.delta) {
+            kernel.commit(&stage.transaction).unwrap_or_else(|error| panic!("{error}, after {after:?}"));
+            states.push(kernel.observe().expect("readable").or_empty());
+        }
+        assert_eq!(states.last(), Some(&self.copy), "all stages together, after {after:?}");
+        let passes =
+            |ruleset: &Ruleset, packet: &Packet| evaluate(ruleset, packet).decision == Decision::Accept;
+        // A pod to itself is let through whatever happens.
+        let apart = packets.iter().filter(|packet| packet.source != packet.destination);
+        for packet in apart.filter(|packet| !passes(&before, packet) && !passes(&self.copy, packet)) {
+            for commit in states.windows(2) {
+                assert!(!may_pass(&commit[0], &commit[1], packet), "{packet:?} leaks, after {after:?}");
+            }
+        }
     }
 
     /// A flow that was let through and would not be any more is one the agent has to look at, so the update must
