@@ -12,5 +12,6 @@
 )]
 mod commands;
 mod conformance;
+mod flows;
 mod parity;
 mod rig;

@@ -9,6 +9,7 @@ mod town;
 mod truth;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use podwall_engine::Options;
 use podwall_engine::change::Change;
@@ -23,7 +24,7 @@ use serde_json::Value;
 pub use filter::Filter;
 pub use objects::{namespace, node, pod, policy};
 pub use town::{ADMIN, ALL, WEB, serving, town};
-pub use truth::{Actor, Hop};
+pub use truth::{Actor, Hop, Via};
 
 /// A cluster in namespaces, its objects, and a filter on each node.
 pub struct Rig {
@@ -34,7 +35,7 @@ pub struct Rig {
     /// Every object as last applied, by kind and name.
     objects: BTreeMap<(String, String), Value>,
     /// Service addresses, by pod.
-    services: BTreeMap<String, Vec<std::net::IpAddr>>,
+    services: BTreeMap<String, Vec<IpAddr>>,
     born: u32,
 }
 
@@ -142,6 +143,11 @@ impl Rig {
     /// Every node's kernel follows its engine.
     pub fn commit(&mut self) {
         self.filters.values_mut().for_each(|filter| drop(filter.commit()));
+    }
+
+    /// Every node's kernel follows its engine, and established flows that are forbidden by now are cut.
+    pub fn commit_and_cut(&mut self) -> usize {
+        self.filters.values_mut().map(|filter| filter.commit_and_cut().len()).sum()
     }
 
     /// Empties every node's table of flows, so that nothing asked before lives on.

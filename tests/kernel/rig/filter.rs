@@ -4,12 +4,14 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
-use podwall_engine::{Engine, NodeName, Options, Update};
+use podwall_engine::flows::{self, FlowTuple};
+use podwall_engine::{Engine, NodeName, Options, Update, recheck};
 use podwall_lab::Netns;
-use podwall_netlink::conntrack::{Conntrack, Flow, Flows as _};
+use podwall_netlink::conntrack::{Conntrack, Flow, Flows as _, Layer4};
 use podwall_nftables::{Guard, Nftables};
+use podwall_ruleset::packet::Transport;
 use podwall_ruleset::stage::{StageKind, stages};
-use podwall_ruleset::{Backend, Delta, Ruleset};
+use podwall_ruleset::{Backend, Delta, Protocol, Ruleset};
 
 /// How long a reap waits for packets that are still inside (decision S2).
 const GRACE: Duration = Duration::from_millis(50);
@@ -58,6 +60,26 @@ impl Filter {
         delta.apply(&mut self.standing).expect("the delta was made from what stands");
     }
 
+    /// Brings the kernel to where the engine is, and cuts the flows that it forbids by now (decision L2): they are
+    /// judged again until the last of them is deleted. Answers those that were.
+    pub fn commit_and_cut(&mut self) -> Vec<Flow> {
+        let update = self.commit();
+        let armed = recheck::arm(&self.standing, &update.tightened);
+        self.carry_out(&armed);
+        let (standing, host) = (&self.standing, &self.host);
+        let forbidden = |flow: &Flow| {
+            let ends =
+                [flow.original.source, flow.original.destination, flow.reply.source, flow.reply.destination];
+            let tuple = tuple(flow);
+            let judged = [tuple.source, tuple.destination].iter().any(|end| update.tightened.contains(end));
+            ends.iter().any(|end| update.released.contains(end))
+                || (judged && !flows::allowed(standing, &tuple, host))
+        };
+        let cut = self.flows(forbidden);
+        self.carry_out(&recheck::disarm(&self.standing));
+        cut
+    }
+
     /// Deletes the flows that are named, of the node's own table; answers them.
     pub fn flows(&self, named: impl Fn(&Flow) -> bool + Sync) -> Vec<Flow> {
         let cut = || -> Result<Vec<Flow>, podwall_netlink::Error> {
@@ -82,4 +104,18 @@ impl Filter {
 pub fn native(netns: &Netns, guard: Guard) -> Nftables {
     let open = || Nftables::open(podwall_nftables::Options { guard });
     netns.run(open).expect("the namespace is there").expect("the backend opens")
+}
+
+/// A flow as its first packet was judged: its destination is where replies come from.
+const fn tuple(flow: &Flow) -> FlowTuple {
+    let protocol = Protocol(flow.original.protocol);
+    let transport = match (protocol, flow.reply.layer4, flow.original.layer4) {
+        (Protocol::TCP, Layer4::Ports { source, .. }, _) => Transport::Tcp { port: source, opening: true },
+        (Protocol::UDP, Layer4::Ports { source, .. }, _) => Transport::Udp(source),
+        (Protocol::SCTP, Layer4::Ports { source, .. }, _) => Transport::Sctp(source),
+        (Protocol::ICMP, _, Layer4::Icmp { kind, .. }) => Transport::Icmp(kind),
+        (Protocol::ICMPV6, _, Layer4::Icmp { kind, .. }) => Transport::Icmpv6(kind),
+        _ => Transport::Other(protocol),
+    };
+    FlowTuple { source: flow.original.source, destination: flow.reply.source, transport }
 }
