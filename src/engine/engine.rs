@@ -1,8 +1,8 @@
 //! The incremental engine: one change in, the delta of one node's ruleset out, at a cost that follows the change.
 //!
 //! Everything is centred on addresses, because that is what packets have. A change names the addresses whose owner
-//! or meaning it may have altered; each is looked at once for membership ([`members`]) and, if it is this node's,
-//! once for its verdicts ([`locals`]). The law: the ruleset is always what [`plan`](crate::plan::plan) would compute
+//! or meaning it may have altered; each is looked at once for membership (`members`) and, if it is this node's,
+//! once for its verdicts (`locals`). The law: the ruleset is always what [`plan`](crate::plan::plan) would compute
 //! from the same cluster, byte for byte.
 mod locals;
 mod members;

@@ -1,6 +1,6 @@
 //! Why a packet passes or does not: the simulator's verdict, traced back to policies, in words.
 //!
-//! The verdict comes from the very ruleset a node would load ([`plan`]) run through the simulator; nothing here
+//! The verdict comes from the very ruleset a node would load ([`plan()`]) run through the simulator; nothing here
 //! decides anything. What the model is asked for is only the *nearest miss*: the rule that came closest.
 mod nearest;
 mod words;

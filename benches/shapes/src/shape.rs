@@ -228,8 +228,8 @@ fn node(number: u32) -> Value {
         "metadata": { "name": format!("node-{number}"), "uid": format!("node-uid-{number}") },
         "status": { "addresses": [{ "type": "InternalIP", "address": format!("172.16.{}.{}", number / 250, number % 250 + 1) }] },
     });
-    if number == 0 {
-        object["spec"] = json!({ "podCIDRs": ["10.200.0.0/16"] });
+    if let Some(fields) = object.as_object_mut().filter(|_| number == 0) {
+        fields.insert("spec".to_owned(), json!({ "podCIDRs": ["10.200.0.0/16"] }));
     }
     object
 }

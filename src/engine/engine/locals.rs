@@ -130,8 +130,7 @@ impl Engine {
         match (old, new) {
             (Some(old), Some(new)) if old.owner == new.owner => {
                 let tighter = |direction| {
-                    new.verdict(direction) != old.verdict(direction)
-                        && plan::isolates(new.verdict(direction))
+                    new.verdict(direction) != old.verdict(direction) && plan::isolates(new.verdict(direction))
                 };
                 if Direction::BOTH.into_iter().any(tighter) {
                     self.tightened.insert(address);
