@@ -14,4 +14,6 @@ mod commands;
 mod conformance;
 mod flows;
 mod parity;
+mod pending;
 mod rig;
+mod spoof;

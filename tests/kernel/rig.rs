@@ -5,6 +5,7 @@
 mod filter;
 mod objects;
 pub mod proxy;
+mod sighting;
 mod town;
 mod truth;
 
@@ -23,7 +24,8 @@ use serde_json::Value;
 
 pub use filter::Filter;
 pub use objects::{namespace, node, pod, policy};
-pub use town::{ADMIN, ALL, WEB, serving, town};
+pub use sighting::{EVERY, openings};
+pub use town::{ADMIN, ALL, WEB, serving, town, town_with};
 pub use truth::{Actor, Hop, Via};
 
 /// A cluster in namespaces, its objects, and a filter on each node.
@@ -40,12 +42,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Nodes without pods, filters open but nothing written. `None`, loudly, where a lab cannot be built.
-    pub fn start(nodes: &[NodePlan]) -> Option<Self> {
-        Self::guarded(nodes, &[], &Options::default())
-    }
-
-    /// The same, with the tables of the first nodes guarded as said, and other options.
+    /// Nodes without pods, filters open but nothing written; the tables of the first nodes guarded as said. `None`,
+    /// loudly, where a lab cannot be built.
     pub fn guarded(nodes: &[NodePlan], guards: &[Guard], options: &Options) -> Option<Self> {
         if !ready(&[Need::Root, Need::Program("iptables"), Need::Program("nft")]) {
             return None;

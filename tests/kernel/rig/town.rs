@@ -1,6 +1,7 @@
 //! The town most suites use: three namespaces of three pods, spread over two nodes, and a host outside.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use podwall_engine::Options;
 use podwall_lab::{Cni, NodePlan, PodPlan, Protocol};
 
 use super::proxy::{OutsideTraffic, Proxy, Service, ServicePort};
@@ -29,7 +30,12 @@ const PODS: [&str; 3] = ["ant", "bee", "cat"];
 
 /// The town, filters loaded, a Service in front of each pod, no policy yet.
 pub fn town(cni: Cni) -> Option<Rig> {
-    let mut rig = Rig::start(&[NodePlan::new("east", cni), NodePlan::new("west", cni)])?;
+    town_with(cni, &Options::default())
+}
+
+/// The same, with other options.
+pub fn town_with(cni: Cni, options: &Options) -> Option<Rig> {
+    let mut rig = Rig::guarded(&[NodePlan::new("east", cni), NodePlan::new("west", cni)], &[], options)?;
     for (row, colour) in NAMESPACES.into_iter().enumerate() {
         rig.learn(&[namespace(colour, &[("colour", colour)])]);
         for (column, kind) in PODS.into_iter().enumerate() {
