@@ -16,4 +16,5 @@ mod flows;
 mod parity;
 mod pending;
 mod rig;
+mod services;
 mod spoof;

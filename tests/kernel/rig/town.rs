@@ -2,9 +2,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podwall_engine::Options;
-use podwall_lab::{Cni, NodePlan, PodPlan, Protocol};
+use podwall_lab::{Cni, Node, NodePlan, PodPlan, Protocol};
 
-use super::proxy::{OutsideTraffic, Proxy, Service, ServicePort};
+use super::proxy::{self, Mode, OutsideTraffic, Service, ServicePort};
 use super::{Rig, namespace};
 
 /// The port every pod serves in each protocol.
@@ -72,17 +72,13 @@ impl Rig {
                 outside: OutsideTraffic::Cluster,
             });
         }
-        self.load_services(&services);
+        self.load_services(Mode::Iptables, &services);
     }
 
     /// Every node translates these Services and no others.
-    pub fn load_services(&self, services: &[Service]) {
-        let pods =
-            self.lab.nodes().flat_map(|node| node.pod_ranges()).map(|range| wide(*range)).collect::<Vec<_>>();
-        for node in self.lab.nodes() {
-            let proxy = Proxy { node: node.name().to_owned(), pods: pods.clone() };
-            proxy.load(node.netns(), services);
-        }
+    pub fn load_services(&self, mode: Mode, services: &[Service]) {
+        let pods: Vec<_> = self.lab.nodes().flat_map(Node::pod_ranges).map(|range| wide(*range)).collect();
+        self.lab.nodes().for_each(|node| proxy::load(node, mode, &pods, services));
     }
 }
 
