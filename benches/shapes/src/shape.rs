@@ -60,6 +60,15 @@ impl Shape {
         Self { name, local: pods, remote: 0, namespaces: pods / 20, values: pods / 50 }
     }
 
+    /// Every shape there is.
+    pub const ALL: [Self; 5] =
+        [Self::HUNDRED, Self::USUAL, Self::THOUSAND, Self::CLUSTER, Self::TEN_THOUSAND];
+
+    /// A shape by the name tables use.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|shape| shape.name == name)
+    }
+
     /// Pods altogether.
     pub const fn pods(&self) -> u32 {
         self.local + self.remote
