@@ -18,3 +18,5 @@ mod pending;
 mod rig;
 mod services;
 mod spoof;
+mod swap;
+mod traffic;

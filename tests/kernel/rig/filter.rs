@@ -13,7 +13,7 @@ use podwall_ruleset::packet::Transport;
 use podwall_ruleset::stage::{StageKind, stages};
 use podwall_ruleset::{Backend, Delta, Protocol, Ruleset};
 
-/// How long a reap waits for packets that are still inside (decision S2).
+/// Decision S2.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// An engine and its node's kernel.
@@ -26,6 +26,8 @@ pub struct Filter {
     pub netns: Netns,
     /// The node's own addresses.
     pub host: BTreeSet<IpAddr>,
+    /// How long a reap waits for packets that are still inside.
+    pub grace: Duration,
     /// What stands, as far as we know.
     standing: Ruleset,
 }
@@ -37,7 +39,7 @@ impl Filter {
         let netns = node.netns().clone();
         let backend = Box::new(native(&netns, guard));
         let host = node.addresses().iter().copied().collect();
-        Self { engine, backend, netns, host, standing: Ruleset::default() }
+        Self { engine, backend, netns, host, grace: GRACE, standing: Ruleset::default() }
     }
 
     /// Brings the kernel to where the engine is.
@@ -51,7 +53,7 @@ impl Filter {
     pub fn carry_out(&mut self, delta: &Delta) {
         for stage in stages(&self.standing, delta) {
             if stage.kind == StageKind::Reap {
-                thread::sleep(GRACE);
+                thread::sleep(self.grace);
             }
             let committed = self.backend.commit(&stage.transaction);
             committed
