@@ -10,6 +10,8 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on shall say so and stop"
 )]
+mod adoption;
+mod bridged;
 mod commands;
 mod conformance;
 mod flows;

@@ -22,10 +22,10 @@ use podwall_ruleset::LinkName;
 use podwall_testkit::skip::{Need, ready};
 use serde_json::Value;
 
-pub use filter::Filter;
+pub use filter::{Filter, native, nft, try_nft};
 pub use objects::{namespace, node, pod, policy};
 pub use sighting::{EVERY, openings};
-pub use town::{ADMIN, ALL, WEB, serving, town, town_with};
+pub use town::{ADMIN, ALL, WEB, serving, town, town_guarded, town_with};
 pub use truth::{Actor, Hop, Via};
 
 /// A cluster in namespaces, its objects, and a filter on each node.

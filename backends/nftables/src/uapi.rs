@@ -75,6 +75,7 @@ pub(crate) const NFTA_SET_DATA_LEN: u16 = 7;
 pub(crate) const NFTA_SET_DESC: u16 = 9;
 pub(crate) const NFTA_SET_ID: u16 = 10;
 pub(crate) const NFTA_SET_TIMEOUT: u16 = 11;
+pub(crate) const NFTA_SET_USERDATA: u16 = 13;
 /// Since 6.16.
 pub(crate) const NFTA_SET_COUNT: u16 = 20;
 pub(crate) const NFTA_SET_DESC_SIZE: u16 = 1;

@@ -1,6 +1,8 @@
 //! One node's firewall: an engine, and a kernel that follows it.
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::net::IpAddr;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -120,4 +122,26 @@ const fn tuple(flow: &Flow) -> FlowTuple {
         _ => Transport::Other(protocol),
     };
     FlowTuple { source: flow.original.source, destination: flow.reply.source, transport }
+}
+
+/// Has nft(8) do something; answers what it prints.
+pub fn nft(netns: &Netns, script: &str) -> String {
+    let (done, output) = run_nft(netns, script);
+    assert!(done, "nft refused: {output}\n{script}");
+    output
+}
+
+/// Does nft(8) succeed?
+pub fn try_nft(netns: &Netns, script: &str) -> bool {
+    run_nft(netns, script).0
+}
+
+fn run_nft(netns: &Netns, script: &str) -> (bool, String) {
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = netns.spawn(&mut command).expect("nft is installed");
+    child.stdin.take().expect("it was piped").write_all(script.as_bytes()).expect("nft reads");
+    let output = child.wait_with_output().expect("nft ends");
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use podwall_engine::Options;
 use podwall_lab::{Cni, Node, NodePlan, PodPlan, Protocol};
 
+use podwall_nftables::Guard;
+
 use super::proxy::{self, Mode, OutsideTraffic, Service, ServicePort};
 use super::{Rig, namespace};
 
@@ -35,7 +37,17 @@ pub fn town(cni: Cni) -> Option<Rig> {
 
 /// The same, with other options.
 pub fn town_with(cni: Cni, options: &Options) -> Option<Rig> {
-    let mut rig = Rig::guarded(&[NodePlan::new("east", cni), NodePlan::new("west", cni)], &[], options)?;
+    build(cni, Guard::Auto, options)
+}
+
+/// The same, with tables guarded as said.
+pub fn town_guarded(cni: Cni, guard: Guard) -> Option<Rig> {
+    build(cni, guard, &Options::default())
+}
+
+fn build(cni: Cni, guard: Guard, options: &Options) -> Option<Rig> {
+    let nodes = [NodePlan::new("east", cni), NodePlan::new("west", cni)];
+    let mut rig = Rig::guarded(&nodes, &[guard, guard], options)?;
     for (row, colour) in NAMESPACES.into_iter().enumerate() {
         rig.learn(&[namespace(colour, &[("colour", colour)])]);
         for (column, kind) in PODS.into_iter().enumerate() {
@@ -73,6 +85,11 @@ impl Rig {
             });
         }
         self.load_services(Mode::Iptables, &services);
+    }
+
+    /// Leaves Services out of truth tables from now on.
+    pub fn ask_directly(&mut self) {
+        self.services.clear();
     }
 
     /// Every node translates these Services and no others.
