@@ -334,11 +334,11 @@ impl Agent {
             (Objects::Folder(folder), _) => {
                 feeds.insert(Feed::Folder);
                 let (folder, inputs, telemetry) = (folder.clone(), inputs.clone(), self.telemetry.clone());
-                let read = move || {
+                // A task like the others, so that it is missed when it ends.
+                tasks.spawn_blocking(move || {
                     let Stopping = source::run(folder, &inputs, &telemetry);
-                };
-                thread("podwall-source", read)
-                    .map_err(|source| AgentError::Io { doing: "starting a thread".to_owned(), source })?;
+                    "reader of manifests"
+                });
             }
             (Objects::Cluster(_), Some(client)) => {
                 feeds.insert(self.mirror::<Pods>(client, inputs, tasks));
