@@ -17,6 +17,7 @@ mod conformance;
 mod flows;
 mod parity;
 mod pending;
+mod readers;
 mod rig;
 mod services;
 mod spoof;
