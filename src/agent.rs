@@ -42,8 +42,8 @@ use tokio::task::JoinSet;
 
 use crate::telemetry::events::Events;
 use crate::telemetry::server::{self, Telemetry};
-use apply::Established;
-use backend::{Alarm, Choice, GuardChoice, Opened};
+use apply::{Established, StartListening};
+use backend::{Alarm, Choice, Ears, GuardChoice, Opened};
 use control::Desk;
 use host::OwnAddresses;
 use input::{Feed, Inputs, Stopping};
@@ -224,15 +224,12 @@ impl KernelThreads {
         let bench = flows::Bench { own: own.clone(), works: works.clone(), telemetry: telemetry.clone() };
         let setup = apply::Setup {
             backend: opened.backend,
+            start_listening: start_listening(opened.ears, &works),
             established: settings.established,
             outcomes: sender,
             jobs: flows::start(bench).map_err(failed)?,
             telemetry: telemetry.clone(),
         };
-        if let Some(alarm) = opened.alarm {
-            let works = works.clone();
-            thread("podwall-alarm", move || listen(alarm, &works)).map_err(failed)?;
-        }
         let apply = thread("podwall-apply", move || apply::run(setup, &received)).map_err(failed)?;
         Ok(Self { works, outcomes, apply })
     }
@@ -240,6 +237,17 @@ impl KernelThreads {
 
 fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+/// What starts a thread that hears of other writers. It is asked when a table turns out not to be owned, which may be
+/// long after the start: somebody else may have made one of our name before we did.
+fn start_listening(ears: Ears, works: &Works) -> StartListening {
+    let works = works.clone();
+    Box::new(move || {
+        let (alarm, works) = (ears.open()?, works.clone());
+        let failed = |source| BackendError::Io { doing: "starting a thread".to_owned(), source };
+        thread("podwall-alarm", move || listen(alarm, &works)).map(drop).map_err(failed)
+    })
 }
 
 /// Passes on what other programs write, until the apply thread is gone.

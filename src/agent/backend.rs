@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use podwall_nftables::{Guard, Monitor, Nftables, Notice, Options};
-use podwall_ruleset::{Backend, BackendError, ForeignChange, Guard as Guarded};
+use podwall_ruleset::{Backend, BackendError, ForeignChange};
 
 /// Which packet filter carries the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -30,8 +30,21 @@ pub enum GuardChoice {
 pub struct Opened {
     /// The packet filter.
     pub backend: Box<dyn Backend>,
-    /// Tells of other writers.
-    pub alarm: Option<Alarm>,
+    /// Where to hear of other writers.
+    pub ears: Ears,
+}
+
+/// Opens an [`Alarm`], when one is needed: listening makes every commit of every program dearer.
+#[derive(Debug, Clone, Copy)]
+pub struct Ears {
+    own: u32,
+}
+
+impl Ears {
+    /// Listens from now on.
+    pub fn open(self) -> Result<Alarm, BackendError> {
+        Monitor::open(self.own).map(Alarm)
+    }
 }
 
 /// Tells of other programs that write into our table.
@@ -51,11 +64,8 @@ pub fn open(choice: Choice, guard: GuardChoice) -> Result<Opened, BackendError> 
         GuardChoice::Watched => Guard::Watched,
     };
     let backend = Nftables::open(Options { guard })?;
-    let alarm = match backend.capabilities().guard {
-        Guarded::Owned => None,
-        Guarded::Watched => Some(Alarm(backend.monitor()?)),
-    };
-    Ok(Opened { backend: Box::new(backend), alarm })
+    let ears = Ears { own: backend.port() };
+    Ok(Opened { backend: Box::new(backend), ears })
 }
 
 impl Alarm {
