@@ -80,6 +80,7 @@ fn knock(netns: &Netns, address: IpAddr, stop: &AtomicBool) -> Result<Instant, S
     netns.run(attempts).map_err(|error| error.to_string())?
 }
 
+#[expect(clippy::print_stdout, reason = "figures are what a bench is for")]
 fn print(what: &str, times: &mut [Duration]) {
     times.sort();
     let at = |share: f64| {
