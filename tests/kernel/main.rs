@@ -12,6 +12,7 @@
 )]
 mod adoption;
 mod bridged;
+mod churn;
 mod commands;
 mod conformance;
 mod flows;
