@@ -178,6 +178,7 @@ impl Applier {
                 let touched = !observed.alien.is_empty();
                 let cause = if touched { RepairCause::Foreign } else { RepairCause::Start };
                 self.state = State::Lost { cause, ask: None };
+                self.tell(Outcome::Judged(recheck::judged_addresses(self.kernel.standing())));
                 self.tell(Outcome::Standing(standing));
             }
             Err(error) => {

@@ -6,6 +6,7 @@
 mod gathering;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant as Moment};
 
 use podwall_engine::change::Freshness;
@@ -64,6 +65,8 @@ pub struct Planner {
     grace_ends: Option<Instant>,
     stale: BTreeMap<Feed, String>,
     refused: BTreeMap<ChainName, String>,
+    /// Addresses that were judged when the agent started.
+    judged_before: BTreeSet<IpAddr>,
     retry_refused: Option<Instant>,
     /// When the oldest change not yet handed on was received.
     oldest: Option<Moment>,
@@ -101,6 +104,7 @@ impl Planner {
             grace_ends: None,
             stale: BTreeMap::new(),
             refused: BTreeMap::new(),
+            judged_before: BTreeSet::new(),
             retry_refused: None,
             oldest: None,
             busy: false,
@@ -177,6 +181,7 @@ impl Planner {
 
     fn outcome(&mut self, outcome: Outcome) {
         match outcome {
+            Outcome::Judged(addresses) => self.judged_before = addresses,
             Outcome::Standing(standing) => {
                 self.gathering.standing();
                 self.begin_grace(standing);
@@ -230,6 +235,10 @@ impl Planner {
         // The rules of a node that is not ours would open our own: whatever stands is better.
         if self.phase == Phase::Gathering && self.gathering.is_over() && self.has_a_node() {
             self.phase = Phase::Adopting;
+            // An isolated pod that was deleted by force may still run; what stands is all that tells of it.
+            for address in std::mem::take(&mut self.judged_before) {
+                self.change(Change::AddressHeld(address), Moment::now());
+            }
             // Reading everything for the first time is not lag.
             self.oldest = None;
         }
@@ -394,7 +403,7 @@ const fn kind(change: &Change) -> Kind {
         Change::Namespace(..) | Change::NamespaceGone(_) => Kind::Namespace,
         Change::Node(_) | Change::NodeGone(_) => Kind::Node,
         Change::Policy(_) | Change::PolicyGone(_) => Kind::Policy,
-        Change::Links(_) | Change::AddressFree(_) => Kind::Links,
+        Change::Links(_) | Change::AddressHeld(_) | Change::AddressFree(_) => Kind::Links,
         Change::Watch(_) | Change::GraceOver | Change::Refused(_) => Kind::Agent,
     }
 }

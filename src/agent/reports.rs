@@ -41,6 +41,7 @@ impl Subject {
             Change::Policy(policy) => Some(Self::Policy(policy.id.clone())),
             Change::PolicyGone(id) => Some(Self::Policy(id.clone())),
             Change::Links(_)
+            | Change::AddressHeld(_)
             | Change::AddressFree(_)
             | Change::Watch(_)
             | Change::GraceOver

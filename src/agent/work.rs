@@ -52,7 +52,9 @@ pub struct Wanted {
 /// What the apply thread answers the planner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// What stood when the agent started; said once, before anything else.
+    /// Local addresses that were judged when the agent started; said once, before anything else.
+    Judged(BTreeSet<IpAddr>),
+    /// What stood when the agent started; said once.
     Standing(Standing),
     /// The work was dealt with, for better or worse: the next may come.
     Done,

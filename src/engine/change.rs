@@ -28,6 +28,9 @@ pub enum Change {
     PolicyGone(PolicyId),
     /// The host's interfaces and routes, whole.
     Links(Links),
+    /// The kernel still judges this address, and perhaps its pod is still there: kept shut unless somebody owns it,
+    /// as if its pod had gone just now (W8).
+    AddressHeld(IpAddr),
     /// The interface behind a gone pod's address is gone too: the address need not be kept shut any longer (W8).
     AddressFree(IpAddr),
     /// Our view of the cluster is current, or not any more.

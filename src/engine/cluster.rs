@@ -45,6 +45,8 @@ impl Cluster {
             Change::Policy(policy) => drop(self.policies.insert(policy.id.clone(), Arc::new(policy))),
             Change::PolicyGone(id) => drop(self.policies.remove(&id)),
             Change::Links(links) => self.put_links(links),
+            Change::AddressHeld(address) if self.owner(address).is_none() => self.hold(address),
+            Change::AddressHeld(_) => {}
             Change::AddressFree(address) => self.free(address),
             Change::Watch(freshness) => self.freshness = freshness,
             Change::GraceOver => self.grace_over = true,

@@ -104,7 +104,7 @@ impl Engine {
                 self.cluster.apply(change);
                 self.sync_links();
             }
-            Change::AddressFree(address) => {
+            Change::AddressHeld(address) | Change::AddressFree(address) => {
                 self.cluster.apply(change);
                 self.refresh_local(address);
             }

@@ -96,6 +96,7 @@ pub fn removal(change: &Change) -> Option<Change> {
         | Change::NodeGone(_)
         | Change::PolicyGone(_)
         | Change::Links(_)
+        | Change::AddressHeld(_)
         | Change::AddressFree(_)
         | Change::Watch(_)
         | Change::GraceOver

@@ -127,7 +127,7 @@ impl Case {
                 self.engine.apply(Change::Refused(chains.into_keys().collect()));
                 self.give_whole();
             }
-            Outcome::Done | Outcome::TornDown => {}
+            Outcome::Done | Outcome::TornDown | Outcome::Judged(_) => {}
         }
     }
 

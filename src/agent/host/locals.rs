@@ -62,6 +62,7 @@ impl Locals {
             | Change::Policy(_)
             | Change::PolicyGone(_)
             | Change::Links(_)
+            | Change::AddressHeld(_)
             | Change::AddressFree(_)
             | Change::Watch(_)
             | Change::GraceOver

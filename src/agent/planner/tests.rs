@@ -1,5 +1,4 @@
 //! When the planner hands on what, with an apply thread played by the test.
-use std::net::IpAddr;
 use std::sync::{Arc, mpsc as channel};
 
 use podwall_engine::Options;
@@ -311,4 +310,25 @@ async fn a_node_name_nobody_knows_is_told_with_what_to_do_and_nothing_is_written
     case.turn().await;
     assert!(matches!(case.work(), Some(Work::Wanted(_))));
     assert!(!case.concerns().contains("there is no node"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_was_judged_before_the_start_and_that_nobody_owns_is_kept_shut() {
+    let case = start([Feed::Pods, Feed::Host]);
+    let (mine, gone) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 9]));
+    case.outcomes.send(Outcome::Judged([mine, gone].into())).unwrap();
+    case.outcomes.send(Outcome::Standing(Standing::Strict)).unwrap();
+    case.change(Change::Node(node())).await;
+    case.change(pod(1)).await;
+    case.send(Input::Complete(Feed::Pods)).await;
+    case.send(Input::Host(Arc::new(View::default()))).await;
+    case.turn().await;
+    let Some(Work::Wanted(wanted)) = case.work() else { panic!("nothing to do") };
+    let shut = |address: IpAddr| {
+        let key = podwall_ruleset::Key::Address(address);
+        let verdicts = wanted.ruleset.sets.values().filter_map(move |set| set.verdict(&key).cloned());
+        verdicts.map(|verdict| verdict.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(shut(gone), ["goto pending", "goto pending"]);
+    assert_eq!(shut(mine), ["return", "return"]);
 }

@@ -45,7 +45,7 @@ impl Event {
 
     pub(crate) const fn is_about_an_object(&self) -> bool {
         match self {
-            Self::Told(change) => !matches!(change, Change::AddressFree(_)),
+            Self::Told(change) => !matches!(change, Change::AddressHeld(_) | Change::AddressFree(_)),
             Self::Refused(_) | Self::Freed(_) => false,
         }
     }
@@ -72,9 +72,9 @@ impl Event {
             Self::Told(Change::Links(_)) => "links".to_owned(),
             Self::Told(Change::Watch(_)) => "watch".to_owned(),
             Self::Told(Change::GraceOver) => "grace".to_owned(),
-            Self::Told(Change::AddressFree(_) | Change::Refused(_)) | Self::Refused(_) | Self::Freed(_) => {
-                "kernel".to_owned()
-            }
+            Self::Told(Change::AddressHeld(_) | Change::AddressFree(_) | Change::Refused(_))
+            | Self::Refused(_)
+            | Self::Freed(_) => "kernel".to_owned(),
         }
     }
 }
@@ -97,6 +97,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => select(vec!["n1", "n2"]).prop_map(|name| Change::NodeGone(name.into())),
         2 => objects::any_links().prop_map(Change::Links),
         1 => (0..12_usize).prop_map(|at| Change::AddressFree(objects::address(at))),
+        1 => (0..12_usize).prop_map(|at| Change::AddressHeld(objects::address(at))),
         1 => select(vec![Freshness::Stale, Freshness::Current]).prop_map(Change::Watch),
         1 => Just(Change::GraceOver),
     ];
