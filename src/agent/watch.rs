@@ -74,6 +74,8 @@ enum Trouble {
     Gone,
     Api(kube::Error),
     Silent(&'static str),
+    /// An answer that cannot come from an API server's collection: a proxy, an error page, another collection.
+    NoList,
 }
 
 impl From<Stopping> for Trouble {
@@ -112,6 +114,7 @@ impl<M: Mirrored> Watch<M> {
                 }
                 Err(Trouble::Api(error)) => self.connection.failed(&words(&error)).await?,
                 Err(Trouble::Silent(doing)) => self.connection.failed(&silence(doing)).await?,
+                Err(Trouble::NoList) => self.connection.failed(&strange::<M>()).await?,
             }
         }
     }
@@ -122,12 +125,17 @@ impl<M: Mirrored> Watch<M> {
         loop {
             let asking = tokio::time::timeout(LIST_LIMIT, self.api.list(&parameters));
             let list = self.connection.patiently(asking).await?.map_err(|_| Trouble::Silent("a list"))??;
+            // An empty list of the wrong thing would take every object away.
+            let version = list.metadata.resource_version.filter(|version| !version.is_empty());
+            let Some(version) = version.filter(|_| list.types.kind == M::LIST) else {
+                return Err(Trouble::NoList);
+            };
             for object in list.items {
                 self.put(object).await?;
             }
             parameters.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             if parameters.continue_token.is_none() {
-                return Ok(list.metadata.resource_version.unwrap_or_default());
+                return Ok(version);
             }
         }
     }
@@ -154,6 +162,7 @@ impl<M: Mirrored> Watch<M> {
                 Err(Trouble::Stopping(stopping)) => return Err(stopping),
                 Err(Trouble::Gone) => return Ok(()),
                 Err(Trouble::Silent(doing)) => self.connection.failed(&silence(doing)).await?,
+                Err(Trouble::NoList) => self.connection.failed(&strange::<M>()).await?,
                 Err(Trouble::Api(error)) => {
                     refusals = if matches!(error, kube::Error::Api(_)) { refusals + 1 } else { 0 };
                     self.connection.failed(&words(&error)).await?;
@@ -237,6 +246,10 @@ fn advance(version: &mut String, seen: Option<&str>) {
 
 fn refusal(status: Box<Status>) -> Trouble {
     if status.code == 410 { Trouble::Gone } else { Trouble::Api(kube::Error::Api(status)) }
+}
+
+fn strange<M: Mirrored>() -> String {
+    format!("the answer is no {} of an API server", M::LIST)
 }
 
 fn silence(doing: &str) -> String {

@@ -22,6 +22,8 @@ pub trait Mirrored: Send + 'static {
     type Key: Ord + Clone + Send;
     /// Whom the planner hears it from.
     const FEED: Feed;
+    /// What a list of them calls itself.
+    const LIST: &'static str;
 
     /// All of them, in every namespace.
     fn api(client: Client) -> Api<Self::Object>;
@@ -39,6 +41,7 @@ impl Mirrored for Pods {
     type Object = Pod;
     type Key = PodUid;
     const FEED: Feed = Feed::Pods;
+    const LIST: &'static str = "PodList";
 
     fn api(client: Client) -> Api<Pod> {
         Api::all(client)
@@ -62,6 +65,7 @@ impl Mirrored for Namespaces {
     type Object = Namespace;
     type Key = Text;
     const FEED: Feed = Feed::Namespaces;
+    const LIST: &'static str = "NamespaceList";
 
     fn api(client: Client) -> Api<Namespace> {
         Api::all(client)
@@ -85,6 +89,7 @@ impl Mirrored for Nodes {
     type Object = Node;
     type Key = NodeName;
     const FEED: Feed = Feed::Nodes;
+    const LIST: &'static str = "NodeList";
 
     fn api(client: Client) -> Api<Node> {
         Api::all(client)
@@ -108,6 +113,7 @@ impl Mirrored for Policies {
     type Object = DynamicObject;
     type Key = PolicyId;
     const FEED: Feed = Feed::Policies;
+    const LIST: &'static str = "NetworkPolicyList";
 
     fn api(client: Client) -> Api<DynamicObject> {
         let resource = ApiResource {

@@ -18,6 +18,8 @@ use crate::agent::input::{Feed, Stamped};
 enum Step {
     /// A page of a list with its continue token; the version is 10.
     Page(&'static [&'static str], &'static str),
+    /// Anything, with HTTP status 200.
+    Answer(Value),
     /// An HTTP status.
     Refuse(u16),
     /// A watch that says this and ends.
@@ -74,6 +76,7 @@ async fn answer(State(server): State<Server>, uri: Uri) -> Response {
             axum::Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items}))
                 .into_response()
         }
+        Some(Step::Answer(body)) => axum::Json(body).into_response(),
         Some(Step::Refuse(code)) => {
             (StatusCode::from_u16(code).unwrap(), axum::Json(status(code))).into_response()
         }
@@ -208,4 +211,29 @@ async fn a_list_that_expires_between_pages_is_asked_for_whole() {
     .await;
     assert_eq!(played.hears(5).await, ["+a", "+a", "+b", "complete", "current"]);
     assert_eq!(played.asked()[2], "list limit= continue=");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_list_of_pods_takes_nothing_away() {
+    let version = json!({"resourceVersion": "10"});
+    for strange in [
+        json!({"kind": "List", "apiVersion": "v1", "metadata": version, "items": []}),
+        json!({"kind": "NodeList", "apiVersion": "v1", "metadata": version, "items": []}),
+        json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []}),
+        json!({"kind": "PodList", "apiVersion": "v1", "items": []}),
+        json!({"metadata": version, "items": []}),
+        json!({}),
+        status(200),
+    ] {
+        let mut played = play([
+            Step::Page(&["a"], ""),
+            Step::Watch(vec![gone()]),
+            Step::Answer(strange.clone()),
+            Step::Page(&["a"], ""),
+            Step::Stay(vec![event("ADDED", "b", "11")]),
+        ])
+        .await;
+        let heard = played.hears(6).await.join(" ").replacen("current ", "", 1);
+        assert!(heard.starts_with("+a complete +a complete"), "{strange}: {heard}");
+    }
 }
