@@ -3,6 +3,7 @@
 use podwall_lab::{BridgeFilter, Cni, Protocol};
 
 use crate::parity;
+use crate::rig::agents::Agents;
 use crate::rig::{ALL, EVERY, Rig, WEB, openings, town};
 
 const SHUT: &str = "{podSelector: {}, policyTypes: [Ingress, Egress]}";
@@ -38,7 +39,7 @@ fn the_truth_on_a_bridge_is_the_truth_on_routes() {
 
 #[test]
 fn kernel_simulator_and_specification_agree_on_bridged_nodes() {
-    parity::agree(Cni::Bridged, 35);
+    parity::agree(Cni::Bridged, 60);
 }
 
 #[test]
@@ -61,6 +62,25 @@ fn bridged_packets_that_br_netfilter_does_not_hand_over_bypass_every_policy() {
             !hop.to.lives_in("red") || (bypasses && neighbours(&rig, &hop.from.0, &hop.to.0))
         });
     }
+}
+
+#[test]
+fn an_agent_whose_node_lets_bridged_packets_bypass_it_says_so_and_is_not_ready() {
+    let Some(mut rig) = town(Cni::Bridged) else { return };
+    let mut agents = Agents::instead_of_filters(&mut rig);
+    let east = rig.lab.node("east").expect("it is there");
+    // The setting is read at the start and every half minute, so each look here is a start.
+    let restart = |agents: &mut Agents, filter| {
+        agents.kill("east");
+        east.filter_bridged(filter).expect("br_netfilter is there");
+        agents.start("east");
+    };
+    restart(&mut agents, BridgeFilter::Off);
+    agents.await_unready("east", "bridge-nf-call-iptables=1");
+    restart(&mut agents, BridgeFilter::Ipv4Only);
+    agents.await_unready("east", "bridge-nf-call-ip6tables=1");
+    restart(&mut agents, BridgeFilter::On);
+    agents.await_ready("east");
 }
 
 #[test]

@@ -93,15 +93,24 @@ impl Agents {
 
     /// Waits until a node's agent keeps every promise.
     pub fn await_ready(&self, node: &str) {
+        self.await_health(node, |answer| answer.starts_with("HTTP/1.1 200"));
+    }
+
+    /// Waits until a node's agent says that it cannot keep one, in these words among others.
+    pub fn await_unready(&self, node: &str, words: &str) {
+        self.await_health(node, |answer| answer.starts_with("HTTP/1.1 503") && answer.contains(words));
+    }
+
+    fn await_health(&self, node: &str, satisfied: impl Fn(&str) -> bool) {
         let (until, mut last) = (Instant::now() + PATIENCE, String::new());
         while Instant::now() < until {
             last = self.get(node, "/readyz").unwrap_or_else(|error| error.to_string());
-            if last.starts_with("HTTP/1.1 200") {
+            if satisfied(&last) {
                 return;
             }
             thread::sleep(Duration::from_millis(20));
         }
-        panic!("the agent of {node} is not ready: {last}");
+        panic!("the agent of {node} never got there: {last}");
     }
 
     fn get(&self, node: &str, path: &str) -> std::io::Result<String> {
