@@ -70,10 +70,11 @@ fn run() -> Result<(), Failure> {
         let stopped = stream.stopped()?;
         times.stopped.note(stopped, begun, answered);
         thread::sleep(REST);
+        let before = stream.resumptions();
         let begun = Instant::now();
         site.runtime.block_on(policies.delete("nobody", &DeleteParams::default()))?;
         let answered = Instant::now();
-        times.resumed.note(stream.resumed()?, begun, answered);
+        times.resumed.note(stream.resumed(before)?, begun, answered);
     }
     times.print()
 }
@@ -179,9 +180,13 @@ impl Stream {
         self.shared.first_lost().ok_or_else(|| "nothing was lost".into())
     }
 
+    /// What [`Stream::resumed`] compares with; to be asked before the change, whose answer may come after its effect.
+    fn resumptions(&self) -> u64 {
+        self.shared.resumed.load(Ordering::Acquire)
+    }
+
     /// Waits for the first packet after a silence; answers when it was sent.
-    fn resumed(&self) -> Result<Instant, Failure> {
-        let before = self.shared.resumed.load(Ordering::Acquire);
+    fn resumed(&self, before: u64) -> Result<Instant, Failure> {
         self.until("packets flow again", |shared| shared.resumed.load(Ordering::Acquire) > before)?;
         let number = self.shared.resumed.load(Ordering::Acquire);
         self.shared.when_sent(number).ok_or_else(|| "a packet arrived that was not sent".into())
