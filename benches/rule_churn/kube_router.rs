@@ -138,6 +138,7 @@ fn question(question: &Match) -> String {
         | Match::State(_)
         | Match::OriginalDirection
         | Match::TcpNotOpening
+        | Match::SctpNotOpening
         | Match::InputLink(_)
         | Match::HopLimit(_)
         | Match::Broadcast

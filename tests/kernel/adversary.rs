@@ -2,12 +2,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
-use podwall_lab::{Cni, Netns};
+use podwall_lab::{Cni, Netns, Payload, Protocol};
 use rustix::fd::OwnedFd;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recvfrom, sendto, socket};
 
-use crate::rig::{Rig, town};
+use crate::rig::{Rig, WEB, town};
 
 const PATIENCE: Duration = Duration::from_millis(300);
 const PORT: u16 = 7777;
@@ -141,4 +141,22 @@ fn messages_that_keep_links_alive_carry_nothing_through_a_router() {
     rig.delete("NetworkPolicy", "red/shut");
     let [out, over, inward] = all(&rig);
     assert_eq!((out, over, inward), (NOTHING, NOTHING, LINK_KEEPING.to_vec()));
+}
+
+#[test]
+fn an_association_that_was_cut_does_not_come_back_by_a_heartbeat_of_its_far_end() {
+    let Some(mut rig) = town(Cni::Routed) else { return };
+    // Isolated, and open to everybody.
+    rig.policy("red/cat", "{podSelector: {matchLabels: {kind: cat}}, policyTypes: [Egress], egress: [{}]}");
+    let beat = [Payload::SctpHeartbeat { from: 4000, to: WEB }];
+    let init = [Payload::SctpInit { from: 4001, to: WEB }];
+    for source in rig.lab.pod("blue/ant").expect("it is there").addresses() {
+        assert_eq!(rig.arriving("blue/ant", *source, "red/cat", &beat), [], "{source}");
+        assert_eq!(rig.arriving("blue/ant", *source, "red/cat", &init), [Protocol::Sctp], "{source}");
+        assert_eq!(
+            rig.arriving("blue/ant", *source, "red/bee", &beat),
+            [Protocol::Sctp],
+            "{source}: nobody judges"
+        );
+    }
 }

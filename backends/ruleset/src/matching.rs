@@ -178,6 +178,9 @@ pub enum Match {
     OriginalDirection,
     /// TCP, and of FIN, SYN, RST and ACK not exactly SYN alone is set: no client opens a connection so.
     TcpNotOpening,
+    /// SCTP, and its first chunk is no INIT: no client opens an association so, though conntrack takes a HEARTBEAT
+    /// for the first packet of a flow too.
+    SctpNotOpening,
     /// Arrived on this interface.
     InputLink(LinkName),
     /// The route back to the source does not leave by the interface of arrival (strict reverse path filter).

@@ -26,6 +26,8 @@ pub struct Packet {
     pub reverse_path: bool,
     /// Routers it may still pass (IPv6).
     pub hop_limit: u8,
+    /// Is its first chunk an INIT (SCTP)?
+    pub init: bool,
     /// Is the destination the broadcast address of a network of this host?
     pub broadcast: bool,
 }
@@ -90,6 +92,7 @@ impl Packet {
             input_link: None,
             reverse_path: true,
             hop_limit: HOP_LIMIT,
+            init: true,
             broadcast: false,
         }
     }

@@ -78,6 +78,7 @@ impl Chain {
                 | Match::State(_)
                 | Match::OriginalDirection
                 | Match::TcpNotOpening
+                | Match::SctpNotOpening
                 | Match::InputLink(_)
                 | Match::ReversePathMissing => None,
             });

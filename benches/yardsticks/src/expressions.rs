@@ -111,6 +111,11 @@ impl Body {
                 self.push(masked(&[0x17]));
                 self.push(compare(UNEQUAL, &[0x02]));
             }
+            Match::SctpNotOpening => {
+                self.protocol(Protocol::SCTP);
+                self.push(payload(TRANSPORT, 12, 1, FIRST));
+                self.push(compare(UNEQUAL, &[1]));
+            }
             Match::InputLink(link) => {
                 let mut name = link.as_str().as_bytes().to_vec();
                 name.resize(16, 0);

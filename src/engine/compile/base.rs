@@ -249,7 +249,8 @@ fn dispatch(direction: Direction, request: &BaseRequest) -> Vec<Rule> {
     rules
 }
 
-/// Without these a flow that was cut comes back in the other direction through tcp_loose (L1).
+/// Without these a flow that was cut comes back in the other direction: TCP through tcp_loose (L1), SCTP by the
+/// HEARTBEAT that its far end sends every 30 seconds (`sctp_new`).
 fn strays(request: &BaseRequest) -> Vec<Rule> {
     let at = names::strays();
     let drop = |purpose: &str, matches| rule(names::own_rule(&at, purpose), matches, Verdict::Drop.counted());
@@ -257,6 +258,8 @@ fn strays(request: &BaseRequest) -> Vec<Rule> {
     if request.grace_over {
         let matches = vec![Match::TcpNotOpening, Match::State(vec![ConnState::New])];
         rules.push(drop("not opening", matches));
+        let matches = vec![Match::SctpNotOpening, Match::State(vec![ConnState::New])];
+        rules.push(drop("not initial", matches));
     }
     rules
 }

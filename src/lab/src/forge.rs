@@ -52,6 +52,13 @@ pub enum Payload {
         /// Destination port.
         to: u16,
     },
+    /// An SCTP packet of an association nobody opened, which conntrack takes for the first of a flow all the same.
+    SctpHeartbeat {
+        /// Source port.
+        from: u16,
+        /// Destination port.
+        to: u16,
+    },
 }
 
 /// A packet to send as it is.
@@ -102,6 +109,11 @@ impl Forged {
             Payload::SctpInit { from, to } => {
                 let chunk = Chunk::Init { tag: 1 };
                 let packet = Packet { source_port: *from, destination_port: *to, tag: 0, chunk };
+                ip.write(&mut bytes, etherparse::IpNumber::SCTP, &packet.encode())
+            }
+            Payload::SctpHeartbeat { from, to } => {
+                let chunk = Chunk::Heartbeat(b"beat".to_vec());
+                let packet = Packet { source_port: *from, destination_port: *to, tag: 1, chunk };
                 ip.write(&mut bytes, etherparse::IpNumber::SCTP, &packet.encode())
             }
         };

@@ -6,8 +6,8 @@ use super::Lifting;
 use crate::data::{Data, Register};
 use crate::expr::{Bitwise, Cmp, Ct, CtKey, Expr, Fib, Header, Meta, MetaKey, Order, Payload, Range};
 use crate::lower::parts::{
-    DESTINATION_PORT, HOP_LIMIT, ICMPV6_TYPE, OPENING_MASK, RTN_BROADCAST, SYN, TCP_FLAGS, address_offset,
-    family_number, register_width, state_bit,
+    DESTINATION_PORT, HOP_LIMIT, ICMPV6_TYPE, OPENING_MASK, RTN_BROADCAST, SCTP_CHUNK, SCTP_INIT, SYN,
+    TCP_FLAGS, address_offset, family_number, register_width, state_bit,
 };
 use crate::object::key::{read_address, read_link, width};
 
@@ -78,6 +78,11 @@ fn of_protocol(exprs: &[Expr], family: Option<Family>) -> Option<(Match, &[Expr]
             rest @ ..,
         ] if (protocol, mask.bytes(), data.bytes()) == (Protocol::TCP, &[OPENING_MASK], &[SYN]) => {
             Some((Match::TcpNotOpening, rest))
+        }
+        [Expr::Payload(SCTP_CHUNK), Expr::Cmp(Cmp { order: Order::Unequal, data }), rest @ ..]
+            if (protocol, data.bytes()) == (Protocol::SCTP, &[SCTP_INIT]) =>
+        {
+            Some((Match::SctpNotOpening, rest))
         }
         rest => Some((Match::Protocol(protocol), rest)),
     }

@@ -32,6 +32,11 @@ pub(crate) const DESTINATION_PORT: Payload =
 pub(crate) const ICMPV6_TYPE: Payload =
     Payload { header: Header::Transport, offset: 0, length: 1, into: Register::FIRST };
 
+/// The type of the first chunk of an SCTP packet (RFC 9260, 3).
+pub(crate) const SCTP_CHUNK: Payload =
+    Payload { header: Header::Transport, offset: 12, length: 1, into: Register::FIRST };
+/// INIT.
+pub(crate) const SCTP_INIT: u8 = 1;
 /// The hop limit of IPv6.
 pub(crate) const HOP_LIMIT: Payload =
     Payload { header: Header::Network, offset: 7, length: 1, into: Register::FIRST };
@@ -159,6 +164,11 @@ impl<'a> Lowering<'a> {
                 self.push(Payload { offset: TCP_FLAGS, length: 1, ..DESTINATION_PORT });
                 self.push(Bitwise { mask: Data::of([OPENING_MASK]) });
                 self.push(Cmp { order: Order::Unequal, data: Data::of([SYN]) });
+            }
+            Match::SctpNotOpening => {
+                self.protocol(Protocol::SCTP);
+                self.push(SCTP_CHUNK);
+                self.push(Cmp { order: Order::Unequal, data: Data::of([SCTP_INIT]) });
             }
             Match::InputLink(link) => self.link(link),
             Match::ReversePathMissing => {

@@ -27,6 +27,7 @@ pub(super) fn holds(question: &Match, packet: &Packet, view: &impl View) -> bool
         Match::State(states) => states.contains(&packet.state),
         Match::OriginalDirection => packet.original_direction,
         Match::TcpNotOpening => matches!(packet.transport, Transport::Tcp { opening: false, .. }),
+        Match::SctpNotOpening => packet.transport.protocol() == Protocol::SCTP && !packet.init,
         Match::InputLink(link) => packet.input_link.as_ref() == Some(link),
         Match::ReversePathMissing => !packet.reverse_path,
     }

@@ -210,6 +210,11 @@ fn each_question_has_a_packet_that_says_yes_and_one_that_says_no() {
         (Match::OriginalDirection, syn(), late),
         (Match::TcpNotOpening, other(Transport::Tcp { port: 80, opening: false }), syn()),
         (
+            Match::SctpNotOpening,
+            Packet { init: false, ..other(Transport::Sctp(80)) },
+            other(Transport::Sctp(80)),
+        ),
+        (
             Match::InputLink(LinkName::new("veth0").unwrap()),
             Packet { input_link: link("veth0"), ..syn() },
             Packet { input_link: link("veth1"), ..syn() },

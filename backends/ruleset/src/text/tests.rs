@@ -97,6 +97,7 @@ fn questions() -> Vec<Rule> {
         Match::State(vec![ConnState::Invalid, ConnState::Untracked]),
         Match::OriginalDirection,
         Match::TcpNotOpening,
+        Match::SctpNotOpening,
         Match::InputLink(LinkName::new("lo").unwrap()),
         Match::ReversePathMissing,
     ];
