@@ -39,7 +39,7 @@ fn the_truth_on_a_bridge_is_the_truth_on_routes() {
 
 #[test]
 fn kernel_simulator_and_specification_agree_on_bridged_nodes() {
-    parity::agree(Cni::Bridged, 60);
+    parity::agree(Cni::Bridged, 50);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use question::Way;
 
 #[test]
 fn kernel_simulator_and_specification_agree_on_routed_nodes() {
-    agree(Cni::Routed, 180);
+    agree(Cni::Routed, 150);
 }
 
 /// So many worlds, unless the environment says otherwise, asked directly and through Services in turn.
