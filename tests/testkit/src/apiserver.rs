@@ -173,7 +173,7 @@ impl ApiServer {
     /// # Errors
     /// [`ApiServerError::Io`] when the signal cannot be sent.
     pub fn freeze_apiserver(&self) -> Result<(), ApiServerError> {
-        self.apiserver.as_ref().map_or(Ok(()), |process| process.signal(rustix::process::Signal::STOP))
+        self.apiserver.as_ref().map_or(Ok(()), |process| process.freeze())
     }
 
     /// Undoes [`ApiServer::freeze_apiserver`].

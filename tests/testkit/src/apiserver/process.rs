@@ -77,6 +77,26 @@ impl Process {
             .map_err(ApiServerError::io(format!("sending a signal to {}", self.program)))
     }
 
+    /// Stops it from running; answers once every thread of it has really stopped. The signal alone returns while
+    /// other threads still answer requests.
+    pub(super) fn freeze(&self) -> Result<(), ApiServerError> {
+        self.signal(Signal::STOP)?;
+        let begun = std::time::Instant::now();
+        while !self.all_threads_stopped() && begun.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// The third field of `/proc/PID/task/TID/stat`, behind the name in parentheses, is `T` (proc(5)).
+    fn all_threads_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return true };
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     fn end_of_log(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_else(|error| format!("(unreadable: {error})"));
         let lines: Vec<&str> = log.lines().collect();
