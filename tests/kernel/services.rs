@@ -3,26 +3,38 @@
 mod node_port;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use podwall_lab::{Cni, Outcome, PodPlan, Probe, Protocol};
+use podwall_lab::{Cni, Outcome, PodPlan, Probe, Protocol, probe_all};
 
 use crate::rig::proxy::{Mode, OutsideTraffic, Service, ServicePort};
 use crate::rig::{Actor, Rig, WEB, serving, town};
 
-/// Is one probe answered, in both families alike?
-fn reached(rig: &Rig, from: &str, addresses: &[IpAddr], (protocol, port): (Protocol, u16)) -> bool {
+/// How long what shall be silent is listened to.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// How long an answer may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What is asked: protocol and port.
+type Ask = (Protocol, u16);
+
+/// Every one of the addresses answers, or every one is silent.
+fn expect(rig: &Rig, open: bool, from: &str, addresses: &[IpAddr], asks: &[Ask]) {
     let netns = rig.netns(&Actor(from.to_owned()));
-    let ask = |address: &IpAddr| {
-        let answer = Probe::new(protocol, *address, port).from(netns).expect("a probe can be sent");
-        match answer.outcome {
-            Outcome::Open => true,
-            Outcome::TimedOut => false,
-            Outcome::Refused | Outcome::Unreachable => panic!("{from} to {address}: {}", answer.outcome),
-        }
-    };
-    let answers: Vec<bool> = addresses.iter().map(ask).collect();
-    assert!(answers.iter().all(|answer| *answer == answers[0]), "{from} to {addresses:?}: {answers:?}");
-    answers[0]
+    let (wanted, timeout) = if open { (Outcome::Open, PATIENCE) } else { (Outcome::TimedOut, SILENCE) };
+    let pairs = asks.iter().flat_map(|ask| addresses.iter().map(move |address| (*ask, *address)));
+    let probes: Vec<_> = pairs
+        .map(|((protocol, port), address)| (netns, Probe::new(protocol, address, port).timeout(timeout)))
+        .collect();
+    let answers = probe_all(&probes).expect("probes can be sent");
+    let wrong: Vec<String> = probes
+        .iter()
+        .zip(answers)
+        .filter(|(_, answer)| answer.outcome != wanted)
+        .map(|((_, probe), answer)| format!("{from}: {probe:?}: {}", answer.outcome))
+        .collect();
+    assert!(wrong.is_empty(), "{wanted} was wanted:\n{}", wrong.join("\n"));
 }
 
 fn own(rig: &Rig, name: &str) -> Vec<IpAddr> {
@@ -32,12 +44,8 @@ fn own(rig: &Rig, name: &str) -> Vec<IpAddr> {
 /// A Service on 10.96.9.9 and fd96::909 with port 80 in front of a pod's 8080.
 fn shifted(rig: &Rig, pod: &str, node_port: Option<u16>) -> Service {
     let pod = rig.lab.pod(pod).expect("it is there");
-    let ports = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|protocol| ServicePort {
-        protocol,
-        port: 80,
-        target: WEB,
-        node_port,
-    });
+    let ports =
+        translated(80).map(|(protocol, _)| ServicePort { protocol, port: 80, target: WEB, node_port });
     Service {
         addresses: vip(),
         ports: ports.to_vec(),
@@ -50,18 +58,26 @@ fn vip() -> Vec<IpAddr> {
     ["10.96.9.9", "fd96::909"].map(|address| address.parse().expect("written so")).to_vec()
 }
 
-const TRANSLATED: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+/// All that is translated, to one port.
+fn translated(port: u16) -> [Ask; 3] {
+    [(Protocol::Tcp, port), (Protocol::Udp, port), (Protocol::Sctp, port)]
+}
+
+/// All protocols; every pod serves one port.
+fn every() -> [Ask; 4] {
+    [(Protocol::Tcp, WEB), (Protocol::Udp, WEB), (Protocol::Sctp, WEB), (Protocol::Icmp, 0)]
+}
 
 #[test]
 fn rules_on_the_pods_port_hold_behind_a_service_and_rules_on_the_services_port_mean_nothing() {
     let Some(mut rig) = town(Cni::Routed) else { return };
-    let every = |port: u16| {
+    let listed = |port: u16| {
         format!("[{{port: {port}}}, {{port: {port}, protocol: UDP}}, {{port: {port}, protocol: SCTP}}]")
     };
     for mode in [Mode::Iptables, Mode::Nftables] {
         rig.load_services(mode, &[shifted(&rig, "red/cat", None)]);
         for (port, open) in [(WEB, true), (80, false)] {
-            let ports = every(port);
+            let ports = listed(port);
             rig.policy(
                 "red/cat",
                 &format!("{{podSelector: {{matchLabels: {{kind: cat}}}}, ingress: [{{ports: {ports}}}]}}"),
@@ -70,14 +86,8 @@ fn rules_on_the_pods_port_hold_behind_a_service_and_rules_on_the_services_port_m
                 "blue/out",
                 &format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{{ports: {ports}}}]}}"),
             );
-            for protocol in TRANSLATED {
-                for from in ["red/ant", "red/bee", "blue/ant", "blue/bee"] {
-                    assert_eq!(
-                        reached(&rig, from, &vip(), (protocol, 80)),
-                        open,
-                        "{mode:?} {from} {protocol} {port}"
-                    );
-                }
+            for from in ["red/ant", "red/bee", "blue/ant", "blue/bee"] {
+                expect(&rig, open, from, &vip(), &translated(80));
             }
         }
     }
@@ -91,8 +101,8 @@ fn an_address_block_of_cluster_ips_opens_nothing() {
         "blue/out",
         "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.96.0.0/12}}, {ipBlock: {cidr: 'fd96::/16'}}]}]}",
     );
-    assert!(!reached(&rig, "blue/ant", &vip(), (Protocol::Tcp, 80)));
-    assert!(reached(&rig, "red/ant", &vip(), (Protocol::Tcp, 80)));
+    expect(&rig, false, "blue/ant", &vip(), &translated(80));
+    expect(&rig, true, "red/ant", &vip(), &translated(80));
 }
 
 #[test]
@@ -101,21 +111,11 @@ fn a_pod_reaches_itself_directly_and_through_its_service_under_any_policy() {
     rig.policy("red/shut", "{podSelector: {}, policyTypes: [Ingress, Egress]}");
     for mode in [Mode::Iptables, Mode::Nftables] {
         rig.load_services(mode, &[shifted(&rig, "red/cat", None)]);
-        for protocol in TRANSLATED {
-            assert!(reached(&rig, "red/cat", &own(&rig, "red/cat"), (protocol, WEB)), "{protocol} directly");
-            assert!(
-                reached(&rig, "red/cat", &vip(), (protocol, 80)),
-                "{mode:?} {protocol} through its Service"
-            );
-            assert!(
-                !reached(&rig, "red/ant", &vip(), (protocol, 80)),
-                "{mode:?} {protocol} of its neighbour"
-            );
-            assert!(
-                !reached(&rig, "red/cat", &own(&rig, "red/ant"), (protocol, WEB)),
-                "{protocol} to its neighbour"
-            );
-        }
+        expect(&rig, true, "red/cat", &own(&rig, "red/cat"), &translated(WEB));
+        expect(&rig, true, "red/cat", &vip(), &translated(80));
+        // Its neighbours are still shut off, and it from them.
+        expect(&rig, false, "red/ant", &vip(), &translated(80));
+        expect(&rig, false, "red/cat", &own(&rig, "red/ant"), &translated(WEB));
     }
 }
 
@@ -142,21 +142,22 @@ fn the_own_node_and_its_host_network_pods_are_admitted_and_others_only_by_addres
         &format!("{{podSelector: {{matchLabels: {{kind: cat}}}}, ingress: [{{from: [{ants}]}}]}}"),
     );
     let cat = own(&rig, "red/cat");
-    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Icmp] {
-        for (from, open) in
-            [("red/agent-east", true), ("@east", true), ("red/agent-west", false), ("@west", false)]
-        {
-            assert_eq!(reached(&rig, from, &cat, (protocol, WEB)), open, "{from} {protocol}");
-        }
-        assert!(reached(&rig, "red/ant", &cat, (protocol, WEB)));
+    for (from, open) in [
+        ("red/agent-east", true),
+        ("@east", true),
+        ("red/agent-west", false),
+        ("@west", false),
+        ("red/ant", true),
+    ] {
+        expect(&rig, open, from, &cat, &every());
     }
     let west = block_of(&rig, "west");
     rig.policy(
         "red/cat",
         &format!("{{podSelector: {{matchLabels: {{kind: cat}}}}, ingress: [{{from: [{west}]}}]}}"),
     );
-    assert!(reached(&rig, "@west", &cat, (Protocol::Tcp, WEB)));
-    assert!(!reached(&rig, "red/ant", &cat, (Protocol::Tcp, WEB)));
+    expect(&rig, true, "@west", &cat, &every());
+    expect(&rig, false, "red/ant", &cat, &every());
 }
 
 #[test]
@@ -168,24 +169,19 @@ fn egress_to_the_own_node_needs_an_address_and_answers_to_the_node_do_not() {
     let (east, west) = (own(&rig, "sys/agent-east"), own(&rig, "sys/agent-west"));
     rig.policy("red/mute", "{podSelector: {matchLabels: {kind: ant}}, policyTypes: [Egress]}");
     let home = rig.lab.pod("red/ant").expect("it is there").node().to_owned();
-    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Icmp] {
-        for node in [&east, &west] {
-            assert!(!reached(&rig, "red/ant", node, (protocol, WEB)), "{protocol} to {node:?}");
-            assert!(
-                reached(&rig, "red/bee", node, (protocol, WEB)),
-                "{protocol} to {node:?} from its neighbour"
-            );
-        }
-        let ant = own(&rig, "red/ant");
-        assert!(reached(&rig, &format!("@{home}"), &ant, (protocol, WEB)), "{protocol}: its answers pass");
+    for node in [&east, &west] {
+        expect(&rig, false, "red/ant", node, &every());
+        expect(&rig, true, "red/bee", node, &every());
     }
+    // Its answers to the node pass.
+    expect(&rig, true, &format!("@{home}"), &own(&rig, "red/ant"), &every());
     let block = block_of(&rig, &home);
     rig.policy(
         "red/mute",
         &format!("{{podSelector: {{matchLabels: {{kind: ant}}}}, policyTypes: [Egress], egress: [{{to: [{block}], ports: [{{port: 8080}}]}}]}}"),
     );
     let (allowed, other) = if home == "east" { (east, west) } else { (west, east) };
-    assert!(reached(&rig, "red/ant", &allowed, (Protocol::Tcp, WEB)));
-    assert!(!reached(&rig, "red/ant", &allowed, (Protocol::Udp, WEB)));
-    assert!(!reached(&rig, "red/ant", &other, (Protocol::Tcp, WEB)));
+    expect(&rig, true, "red/ant", &allowed, &[(Protocol::Tcp, WEB)]);
+    expect(&rig, false, "red/ant", &allowed, &[(Protocol::Udp, WEB)]);
+    expect(&rig, false, "red/ant", &other, &[(Protocol::Tcp, WEB)]);
 }

@@ -41,12 +41,12 @@ fn an_isolated_server_answers_and_an_isolated_client_hears_it() {
     isolate_both(&mut rig);
     for address in addresses(&rig, "red/cat") {
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-            let outcome = |from: &str| {
-                let probe = Probe::new(protocol, address, WEB);
+            let outcome = |from: &str, timeout| {
+                let probe = Probe::new(protocol, address, WEB).timeout(timeout);
                 probe.from(rig.netns(&Actor(from.to_owned()))).expect("a probe can be sent").outcome
             };
-            assert_eq!(outcome("red/ant"), Outcome::Open, "{protocol} {address}");
-            assert_eq!(outcome("red/bee"), Outcome::TimedOut, "{protocol} {address}");
+            assert_eq!(outcome("red/ant", SLOW), Outcome::Open, "{protocol} {address}");
+            assert_eq!(outcome("red/bee", QUICK), Outcome::TimedOut, "{protocol} {address}");
         }
     }
 }
@@ -59,7 +59,11 @@ fn errors_about_an_allowed_datagram_come_back_and_a_ping_of_the_same_sender_does
         let ask = |probe: Probe| {
             probe.from(rig.netns(&Actor("red/ant".to_owned()))).expect("a probe can be sent").outcome
         };
-        assert_eq!(ask(Probe::udp(address, 4444)), Outcome::Refused, "port unreachable from {address}");
+        assert_eq!(
+            ask(Probe::udp(address, 4444).timeout(SLOW)),
+            Outcome::Refused,
+            "port unreachable from {address}"
+        );
         assert_eq!(ask(Probe::ping(address)), Outcome::TimedOut, "echo to {address}");
     }
 }
@@ -98,11 +102,11 @@ fn a_sender_learns_of_a_narrow_path_to_an_allowed_client() {
 }
 
 /// Sends one datagram too large for the link; answers how much came back.
-fn large(rig: &Rig, from: &str, to: SocketAddr) -> Option<usize> {
+fn large(rig: &Rig, from: &str, to: SocketAddr, patience: Duration) -> Option<usize> {
     run(rig, from, || {
         let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
         let socket = UdpSocket::bind((any, 0)).expect("a free port");
-        socket.set_read_timeout(Some(QUICK)).expect("a good time");
+        socket.set_read_timeout(Some(patience)).expect("a good time");
         socket.send_to(&[b'x'; 4000], to).expect("it can be sent");
         socket.recv(&mut [0; 8000]).ok()
     })
@@ -124,8 +128,8 @@ fn fragments_follow_the_port_of_their_datagram() {
             .map(|a| (false, a))
             .chain(addresses(&rig, "red/bee").into_iter().map(|a| (true, a)))
         {
-            assert!(large(&rig, from, SocketAddr::new(address, WEB)).is_some_and(|heard| heard > 4000));
-            let other = large(&rig, from, SocketAddr::new(address, 9090));
+            assert!(large(&rig, from, SocketAddr::new(address, WEB), SLOW).is_some_and(|heard| heard > 4000));
+            let other = large(&rig, from, SocketAddr::new(address, 9090), if open { SLOW } else { QUICK });
             assert_eq!(other.is_some(), open, "{from} to {address} port 9090");
         }
     }
@@ -160,12 +164,13 @@ fn once_an_idle_flow_is_forgotten_the_next_datagram_is_judged_in_its_own_directi
             |address: IpAddr, port: u16| move || UdpSocket::bind((address, port)).expect("a free port");
         let asker = run(&rig, "red/ant", bind(client, 6001));
         let answerer = run(&rig, "red/cat", bind(server, 6002));
-        asker.set_read_timeout(Some(QUICK)).expect("a good time");
+        asker.set_read_timeout(Some(SLOW)).expect("a good time");
         asker.send_to(b"?", (server, 6002)).expect("it can be sent");
         answerer.recv(&mut [0; 8]).expect("it arrives");
         answerer.send_to(b"!", (client, 6001)).expect("it can be sent");
         assert!(asker.recv(&mut [0; 8]).is_ok(), "{client}: the answer");
         thread::sleep(Duration::from_millis(2500));
+        asker.set_read_timeout(Some(QUICK)).expect("a good time");
         answerer.send_to(b"!", (client, 6001)).expect("it can be sent");
         assert!(asker.recv(&mut [0; 8]).is_err(), "{client}: a late answer is a visit, and nobody may visit");
     }

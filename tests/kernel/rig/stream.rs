@@ -75,6 +75,13 @@ impl Drop for Raised<'_> {
     }
 }
 
+/// Room for what comes while a busy machine lets the receiver wait.
+fn listening(at: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(at)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20)?;
+    Ok(socket)
+}
+
 fn connected(to: SocketAddr) -> std::io::Result<UdpSocket> {
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
     let socket = UdpSocket::bind((any, 0))?;
