@@ -40,7 +40,7 @@ pub fn during<T>(streams: &[Stream], work: impl FnOnce() -> T) -> (T, Vec<Tally>
             .iter()
             .map(|stream| {
                 let socket =
-                    stream.to.run(|| UdpSocket::bind(stream.at)).expect("a namespace").expect("a free port");
+                    stream.to.run(|| listening(stream.at)).expect("a namespace").expect("a free port");
                 let done = &done;
                 scope.spawn(move || receive(&socket, done))
             })
