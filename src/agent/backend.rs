@@ -1,6 +1,7 @@
 //! Picks the packet filter. The only file of the agent that names one.
 use std::time::Duration;
 
+use podwall_iptables::Iptables;
 use podwall_nftables::{Guard, Monitor, Nftables, Notice, Options};
 use podwall_ruleset::{Backend, BackendError, ForeignChange, Guard as Guarded};
 
@@ -12,6 +13,8 @@ pub enum Choice {
     Auto,
     /// nf_tables over netlink
     Nftables,
+    /// iptables and ipset, in whichever variant the host uses
+    Iptables,
 }
 
 /// How the table is kept from other programs.
@@ -43,8 +46,21 @@ pub type Heard = Option<ForeignChange>;
 /// Opens the packet filter and looks at what it can do.
 pub fn open(choice: Choice, guard: GuardChoice) -> Result<Opened, BackendError> {
     match choice {
-        Choice::Auto | Choice::Nftables => {}
+        Choice::Auto | Choice::Nftables => native(guard),
+        Choice::Iptables => fallback(),
     }
+}
+
+/// Nothing tells of other writers there: they are found when the rules are read again.
+fn fallback() -> Result<Opened, BackendError> {
+    let backend = Iptables::open(podwall_iptables::Options::default())?;
+    for warning in backend.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(Opened { backend: Box::new(backend), alarm: None })
+}
+
+fn native(guard: GuardChoice) -> Result<Opened, BackendError> {
     let guard = match guard {
         GuardChoice::Auto => Guard::Auto,
         GuardChoice::Owned => Guard::Owned,

@@ -9,8 +9,8 @@ use std::io;
 
 use podwall_ruleset::fake::apply_op;
 use podwall_ruleset::{
-    Atomicity, Backend, BackendError, Capabilities, Count, Counter, Family, Guard, Observed, Op, Receipt, Refusal,
-    Ruleset, Transaction,
+    Atomicity, Backend, BackendError, Capabilities, Count, Counter, Family, Guard, Observed, Op, Receipt,
+    Refusal, Ruleset, Transaction,
 };
 
 use crate::exec::{self, Said};
@@ -74,7 +74,8 @@ impl Iptables {
             log: probed.log,
             ipv6: probed.ipv6,
         };
-        let families = Family::BOTH.into_iter().filter(|family| probed.ipv6 || *family == Family::V4).collect();
+        let families =
+            Family::BOTH.into_iter().filter(|family| probed.ipv6 || *family == Family::V4).collect();
         let (variant, warnings) = (probed.variant, probed.warnings);
         Ok(Self { variant, families, capabilities, warnings, standing: None })
     }
@@ -174,7 +175,10 @@ impl Iptables {
         if let Some((change, families)) = rules {
             let mut now = standing.clone();
             let (chains, jumps) = (change.chains.clone(), change.jumps.clone());
-            settle(&mut now, Change { chains: chains.clone(), jumps: jumps.clone(), after: change.after.clone() });
+            settle(
+                &mut now,
+                Change { chains: chains.clone(), jumps: jumps.clone(), after: change.after.clone() },
+            );
             let back = Change { chains, jumps, after: standing.clone() };
             for family in families {
                 let Some(script) = restore::script(*family, &now, &back) else { continue };
@@ -206,7 +210,8 @@ impl Iptables {
         for family in &self.families {
             let Some(script) = restore::script(*family, &standing.image, &plan.change) else { continue };
             let program = self.variant.program(*family, Program::Restore);
-            let said = exec::run(program, &["-w", "5", "--noflush", "--test"], script.text).map_err(failed)?;
+            let said =
+                exec::run(program, &["-w", "5", "--noflush", "--test"], script.text).map_err(failed)?;
             if !said.status.success() {
                 outcome = Err(complaint(&said, ops, &script.ops));
                 break;
@@ -320,10 +325,14 @@ fn unread(program: &str, said: &Said) -> BackendError {
 
 /// What a program's refusal means.
 fn complaint(said: &Said, ops: &[Op], lines: &[usize]) -> BackendError {
-    let reason = said.stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
+    let reason =
+        said.stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
     if said.status.code() == Some(LOCKED) {
         let source = io::Error::from(io::ErrorKind::ResourceBusy);
-        return BackendError::Io { doing: format!("another program holds the lock of iptables: {reason}"), source };
+        return BackendError::Io {
+            doing: format!("another program holds the lock of iptables: {reason}"),
+            source,
+        };
     }
     let line = restore::complained_line(&said.stderr).unwrap_or(1);
     let op = lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
@@ -334,9 +343,14 @@ fn refused(ops: &[Op], op: usize, reason: &str) -> BackendError {
     let object = match ops.get(op) {
         None | Some(Op::AddTable | Op::DeleteTable) => "table mangle".to_owned(),
         Some(
-            Op::AddSet(name, _) | Op::DeleteSet(name) | Op::AddElements(name, _) | Op::RemoveElements(name, _),
+            Op::AddSet(name, _)
+            | Op::DeleteSet(name)
+            | Op::AddElements(name, _)
+            | Op::RemoveElements(name, _),
         ) => format!("set {name}"),
-        Some(Op::AddChain(name, _) | Op::AddRules(name, _) | Op::FlushChain(name) | Op::DeleteChain(name)) => {
+        Some(
+            Op::AddChain(name, _) | Op::AddRules(name, _) | Op::FlushChain(name) | Op::DeleteChain(name),
+        ) => {
             format!("chain {name}")
         }
     };

@@ -104,7 +104,8 @@ impl Edits {
 
     fn edit(&mut self, op: usize, name: &SetName, spec: SetSpec) -> Result<Option<&mut Edit>, Unsuited> {
         let Some(ipset) = names::ipset(name, spec.shape) else { return Ok(None) };
-        let new = Edit { op, growth: Growth::of(name), create: None, destroy: false, members: BTreeMap::new() };
+        let new =
+            Edit { op, growth: Growth::of(name), create: None, destroy: false, members: BTreeMap::new() };
         Ok(Some(self.0.entry(ipset?).or_insert(new)))
     }
 
@@ -208,7 +209,9 @@ impl Edits {
 pub(crate) fn read(text: &str, image: &mut Image) -> Result<(), BackendError> {
     for line in text.lines() {
         let mut words = line.splitn(3, ' ');
-        let (Some(verb), Some(name), Some(rest)) = (words.next(), words.next(), words.next()) else { continue };
+        let (Some(verb), Some(name), Some(rest)) = (words.next(), words.next(), words.next()) else {
+            continue;
+        };
         if !name.starts_with(SET_PREFIX) {
             continue;
         }

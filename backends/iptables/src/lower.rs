@@ -10,8 +10,8 @@
 //!   its place in its chain by a rule that does nothing.
 //! - Accept is RETURN in base chains, so that other rules of the mangle table still run (MSS clamping).
 use podwall_ruleset::{
-    Chain, ChainName, Count, Family, Hook, Key, Log, Lookup, Match, Outcome, Rule, Ruleset, SetName, Shape, Side,
-    Verdict,
+    Chain, ChainName, Count, Family, Hook, Key, Log, Lookup, Match, Outcome, Rule, Ruleset, SetName, Shape,
+    Side, Verdict,
 };
 
 use crate::image::{Image, Jump, hook_name};
@@ -85,7 +85,12 @@ pub(crate) fn chain(ruleset: &Ruleset, name: &ChainName, chain: &Chain) -> Resul
 pub(crate) fn reverse_path(ruleset: &Ruleset) -> Result<Image, Unsuited> {
     let mut image = Image::default();
     let checks = ruleset.chains.iter().flat_map(|(name, chain)| {
-        chain.rules.iter().enumerate().filter(|(_, rule)| checks_reverse_path(rule)).map(move |found| (name, found))
+        chain
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| checks_reverse_path(rule))
+            .map(move |found| (name, found))
     });
     for (name, (index, rule)) in checks {
         for family in names::families(name).iter().filter(|family| applies(rule, **family)) {
@@ -113,7 +118,8 @@ pub(crate) fn checks_reverse_path(rule: &Rule) -> bool {
 
 /// What base chains of the forward hook accept before they enter a chain.
 fn before<'a>(ruleset: &'a Ruleset, target: &'a ChainName) -> impl Iterator<Item = &'a Rule> {
-    let bases = ruleset.chains.values().filter(|chain| chain.base.is_some_and(|base| base.hook == Hook::Forward));
+    let bases =
+        ruleset.chains.values().filter(|chain| chain.base.is_some_and(|base| base.hook == Hook::Forward));
     let enters = |rule: &Rule| matches!(&rule.effect.outcome, Outcome::Verdict(verdict) if verdict.target() == Some(target));
     let rules = bases.flat_map(move |chain| {
         let end = chain.rules.iter().position(enters).unwrap_or(0);
@@ -259,7 +265,8 @@ impl Place<'_> {
 
     /// The list of a rule's interfaces, each with the rule's verdict; answers its name.
     fn links(&self, rule: &Rule, links: &SetName, image: &mut Image) -> Result<String, Unsuited> {
-        let Outcome::Verdict(verdict @ (Verdict::Drop | Verdict::Goto(_) | Verdict::Jump(_))) = &rule.effect.outcome
+        let Outcome::Verdict(verdict @ (Verdict::Drop | Verdict::Goto(_) | Verdict::Jump(_))) =
+            &rule.effect.outcome
         else {
             return Err(Unsuited::new(format!("interfaces of {links} lead to no chain")));
         };
@@ -290,7 +297,8 @@ impl Place<'_> {
         if meter.set.as_str().len() > METER_NAME {
             return Err(Unsuited::new(format!("the name of meter {} is too long", meter.set)));
         }
-        let size = question::held(self.ruleset, &meter.set)?.spec.size.unwrap_or(podwall_ruleset::set::METER_SIZE);
+        let size =
+            question::held(self.ruleset, &meter.set)?.spec.size.unwrap_or(podwall_ruleset::set::METER_SIZE);
         let expire = podwall_ruleset::set::METER_TIMEOUT.as_millis();
         Ok(format!(
             "-m hashlimit --hashlimit-upto {}/sec --hashlimit-burst {} --hashlimit-mode {mode} --hashlimit-name {} \

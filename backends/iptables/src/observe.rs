@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use podwall_ruleset::{
-    Base, Chain, ChainName, Count, Digest, Effect, Family, Key, LinkName, Outcome, PortRange, Protocol, Rule, RuleId,
-    Ruleset, Set, SetName, SetSpec, Shape, Value,
+    Base, Chain, ChainName, Count, Digest, Effect, Family, Key, LinkName, Outcome, PortRange, Protocol, Rule,
+    RuleId, Ruleset, Set, SetName, SetSpec, Shape, Value,
 };
 
 use crate::image::{Image, Ipset, Place, hook_of};
@@ -95,7 +95,8 @@ fn endpoint(member: &str) -> Option<Key> {
 
 /// Blocks that touch are one range: a set's ranges never touch.
 fn ranges(members: &BTreeSet<String>) -> Option<Vec<(IpAddr, IpAddr)>> {
-    let mut blocks: Vec<(IpAddr, IpAddr)> = members.iter().map(|member| block(member)).collect::<Option<_>>()?;
+    let mut blocks: Vec<(IpAddr, IpAddr)> =
+        members.iter().map(|member| block(member)).collect::<Option<_>>()?;
     blocks.sort();
     let mut joined: Vec<(IpAddr, IpAddr)> = Vec::new();
     for (first, last) in blocks {
@@ -126,7 +127,9 @@ fn next(address: IpAddr) -> Option<IpAddr> {
 /// Sets that are chains: the first line of the register says what they are.
 fn registers(image: &Image, folded: &mut Folded) {
     for ((_, place), lines) in &image.chains {
-        let Some(name) = place.strip_prefix("PWS-").and_then(|name| SetName::new(name).ok()) else { continue };
+        let Some(name) = place.strip_prefix("PWS-").and_then(|name| SetName::new(name).ok()) else {
+            continue;
+        };
         let comments = || lines.iter().filter_map(|line| comment_of(line));
         let Some(spec) = comments().next().and_then(set::read_head) else { continue };
         let mut set = Set::new(spec);
@@ -157,7 +160,9 @@ fn service(entry: &str) -> Option<Key> {
 fn verdicts(image: &Image, map: &SetName, family: Family, set: &mut Set) {
     let prefix = format!("PWM-{map}-");
     let from = (family, prefix.clone());
-    for ((_, _), lines) in image.chains.range(from..).take_while(|((of, name), _)| *of == family && name.starts_with(&prefix)) {
+    for ((_, _), lines) in
+        image.chains.range(from..).take_while(|((of, name), _)| *of == family && name.starts_with(&prefix))
+    {
         for line in lines {
             let found = (|| {
                 let verdict = tag::read_verdict(comment_of(line)?.strip_prefix("e ")?)?;
@@ -253,15 +258,25 @@ fn lost_set(folded: &mut Folded, name: &SetName, unsuited: &Unsuited) {
 }
 
 /// A set whose kernel objects differ loses what they should hold, so that the diff puts it back.
-fn owned_set(image: &Image, families: &[Family], folded: &mut Folded, (name, set): (&SetName, &Set), lowered: &Image) {
+fn owned_set(
+    image: &Image,
+    families: &[Family],
+    folded: &mut Folded,
+    (name, set): (&SetName, &Set),
+    lowered: &Image,
+) {
     let mut wanted = lowered.clone();
     wanted.retain(families);
     if stands(image, &wanted) && wanted.sets.iter().all(|(name, set)| image.sets.get(name) == Some(set)) {
         return;
     }
     folded.alien.push(format!("set {name}: is not as we wrote it"));
-    let differing: Vec<&Place> =
-        wanted.chains.iter().filter(|(place, lines)| image.chains.get(place) != Some(lines)).map(|(place, _)| place).collect();
+    let differing: Vec<&Place> = wanted
+        .chains
+        .iter()
+        .filter(|(place, lines)| image.chains.get(place) != Some(lines))
+        .map(|(place, _)| place)
+        .collect();
     let root = format!("PWM-{name}");
     let broken = |place: &&Place| place.1 == root || !place.1.starts_with("PWM-");
     if set.spec.shape.family().is_none() || differing.is_empty() || differing.iter().any(broken) {
@@ -273,7 +288,8 @@ fn owned_set(image: &Image, families: &[Family], folded: &mut Folded, (name, set
         .filter_map(|(_, place)| dispatch::Node::of_digits(place.strip_prefix(&root)?.strip_prefix('-')?))
         .collect();
     if let Some(kept) = folded.ruleset.sets.get_mut(name) {
-        let lost = |key: &Key| key.address().is_some_and(|address| nodes.iter().any(|node| node.leads_to(address)));
+        let lost =
+            |key: &Key| key.address().is_some_and(|address| nodes.iter().any(|node| node.leads_to(address)));
         let keys: Vec<Key> = set.iter().map(|(key, _)| key.clone()).filter(lost).collect();
         let kept = Arc::make_mut(kept);
         keys.iter().for_each(|key| drop(kept.remove(key)));
@@ -291,7 +307,8 @@ fn strays(image: &Image, owned: &Image, folded: &mut Folded) {
         return;
     }
     let chains = stray.chains.keys().map(|(_, name)| format!("chain {name}: nothing of ours"));
-    let jumps = stray.jumps.iter().map(|(_, jump)| format!("{}: a jump that is not ours: {}", jump.hook, jump.line));
+    let jumps =
+        stray.jumps.iter().map(|(_, jump)| format!("{}: a jump that is not ours: {}", jump.hook, jump.line));
     let sets = stray.sets.keys().map(|name| format!("set {name}: nothing of ours"));
     let all: Vec<String> = chains.chain(jumps).chain(sets).collect();
     let name = ChainName::of_content("alien", Digest::of(&all));

@@ -74,7 +74,9 @@ pub(crate) fn failed(error: Error) -> BackendError {
             let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
             BackendError::Io { doing: error.to_string(), source }
         }
-        Error::Io { program, source } => BackendError::Io { doing: format!("running {program}: {source}"), source },
+        Error::Io { program, source } => {
+            BackendError::Io { doing: format!("running {program}: {source}"), source }
+        }
     }
 }
 
@@ -85,7 +87,8 @@ pub(crate) fn probe(choice: Choice) -> Result<Probed, BackendError> {
         Choice::Forced(variant) => variant,
         Choice::Detect => detect(&mut warnings)?,
     };
-    let ipset = exec::run("ipset", &["restore", "-exist"], "create pwt4 hash:ip\n".to_owned()).map_err(failed)?;
+    let ipset =
+        exec::run("ipset", &["restore", "-exist"], "create pwt4 hash:ip\n".to_owned()).map_err(failed)?;
     if !ipset.status.success() {
         return Err(unsupported("ipset (modprobe ip_set_hash_ip, CAP_NET_ADMIN)", &ipset));
     }

@@ -60,7 +60,9 @@ pub(crate) fn script(family: Family, standing: &Image, change: &Change) -> Optio
             (_, None) => gone.push((&place.1, *op)),
         }
     }
-    for (name, op) in written.iter().map(|(name, _, op)| (name, op)).chain(gone.iter().map(|(name, op)| (name, op))) {
+    for (name, op) in
+        written.iter().map(|(name, _, op)| (name, op)).chain(gone.iter().map(|(name, op)| (name, op)))
+    {
         script.line(*op, &format!(":{name} - [0:0]"));
     }
     let mut line = String::new();

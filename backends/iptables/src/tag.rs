@@ -124,7 +124,9 @@ fn question(question: &Match) -> String {
         Match::Protocol(Protocol(number)) => format!("q{number}"),
         Match::Port(Protocol(number), ports) => format!("d{number}:{}:{}", ports.first(), ports.last()),
         Match::Icmpv6Type(first, last) => format!("y{first}:{last}"),
-        Match::State(states) => format!("z{}", states.iter().map(|state| state_letter(*state)).collect::<String>()),
+        Match::State(states) => {
+            format!("z{}", states.iter().map(|state| state_letter(*state)).collect::<String>())
+        }
         Match::OriginalDirection => "o".to_owned(),
         Match::TcpNotOpening => "t".to_owned(),
         Match::InputLink(link) => format!("w{link}"),
@@ -214,7 +216,12 @@ const fn state_letter(state: ConnState) -> char {
 }
 
 fn read_state(letter: char) -> Option<ConnState> {
-    let all =
-        [ConnState::New, ConnState::Established, ConnState::Related, ConnState::Invalid, ConnState::Untracked];
+    let all = [
+        ConnState::New,
+        ConnState::Established,
+        ConnState::Related,
+        ConnState::Invalid,
+        ConnState::Untracked,
+    ];
     all.into_iter().find(|state| state_letter(*state) == letter)
 }

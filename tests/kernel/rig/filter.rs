@@ -7,9 +7,12 @@ use std::time::Duration;
 use podwall_engine::{Engine, NodeName, Options, Update};
 use podwall_lab::Netns;
 use podwall_netlink::conntrack::{Conntrack, Flow, Flows as _};
+use podwall_iptables::{Choice, Iptables, Variant};
 use podwall_nftables::{Guard, Nftables};
 use podwall_ruleset::stage::{StageKind, stages};
-use podwall_ruleset::{Backend, Delta, Ruleset};
+use podwall_ruleset::{
+    Backend, BackendError, Capabilities, Counter, Delta, Observed, Receipt, Ruleset, Transaction,
+};
 
 /// How long a reap waits for packets that are still inside (decision S2).
 const GRACE: Duration = Duration::from_millis(50);
@@ -33,7 +36,10 @@ impl Filter {
     pub fn open(node: &podwall_lab::Node, guard: Guard, options: &Options) -> Self {
         let engine = Engine::new(NodeName::from(node.name()), options.clone());
         let netns = node.netns().clone();
-        let backend = Box::new(native(&netns, guard));
+        let backend: Box<dyn Backend> = match fallback() {
+            None => Box::new(native(&netns, guard)),
+            Some(variant) => Box::new(Within::open(&netns, variant)),
+        };
         let host = node.addresses().iter().copied().collect();
         Self { engine, backend, netns, host, standing: Ruleset::default() }
     }
@@ -82,4 +88,57 @@ impl Filter {
 pub fn native(netns: &Netns, guard: Guard) -> Nftables {
     let open = || Nftables::open(podwall_nftables::Options { guard });
     netns.run(open).expect("the namespace is there").expect("the backend opens")
+}
+
+/// The variant of the fallback that `PODWALL_TEST_BACKEND` asks for; `None`: the native backend.
+fn fallback() -> Option<Variant> {
+    match std::env::var("PODWALL_TEST_BACKEND").as_deref() {
+        Ok("iptables-nft") => Some(Variant::Nft),
+        Ok("iptables-legacy") => Some(Variant::Legacy),
+        Ok("nftables") | Err(_) => None,
+        Ok(other) => panic!("PODWALL_TEST_BACKEND={other}: nftables, iptables-nft or iptables-legacy"),
+    }
+}
+
+/// The fallback in a namespace: it starts programs, and they run where the calling thread is.
+struct Within {
+    netns: Netns,
+    capabilities: Capabilities,
+    inner: Iptables,
+}
+
+impl Within {
+    fn open(netns: &Netns, variant: Variant) -> Self {
+        let options = podwall_iptables::Options { variant: Choice::Forced(variant) };
+        let opened = netns.run(|| Iptables::open(options)).expect("the namespace is there");
+        let inner = opened.expect("the backend opens");
+        Self { netns: netns.clone(), capabilities: inner.capabilities().clone(), inner }
+    }
+
+    fn run<T: Send>(&mut self, work: impl FnOnce(&mut Iptables) -> T + Send) -> T {
+        let inner = &mut self.inner;
+        self.netns.run(|| work(inner)).expect("the namespace is there")
+    }
+}
+
+impl Backend for Within {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn observe(&mut self) -> Result<Observed, BackendError> {
+        self.run(Iptables::observe)
+    }
+
+    fn check(&mut self, transaction: &Transaction) -> Result<(), BackendError> {
+        self.run(|inner| inner.check(transaction))
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, BackendError> {
+        self.run(|inner| inner.commit(transaction))
+    }
+
+    fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
+        self.run(Iptables::counters)
+    }
 }

@@ -31,7 +31,10 @@ impl Touched {
                 Op::AddTable => {}
                 Op::DeleteTable => touched.everything = Some(index),
                 Op::AddSet(name, _) | Op::DeleteSet(name) => drop(touched.sets.insert(name.clone(), index)),
-                Op::AddChain(name, _) | Op::AddRules(name, _) | Op::FlushChain(name) | Op::DeleteChain(name) => {
+                Op::AddChain(name, _)
+                | Op::AddRules(name, _)
+                | Op::FlushChain(name)
+                | Op::DeleteChain(name) => {
                     touched.chains.insert(name.clone(), index);
                 }
                 Op::AddElements(name, elements) => {
@@ -72,8 +75,10 @@ impl Touched {
 
     /// Rules whose text depends on what a set holds.
     fn users(&mut self, name: &SetName, sides: [&Ruleset; 2]) {
-        let in_rules =
-            sides.iter().find_map(|side| side.sets.get(name)).is_some_and(|set| lower::in_rules(set.spec.shape));
+        let in_rules = sides
+            .iter()
+            .find_map(|side| side.sets.get(name))
+            .is_some_and(|set| lower::in_rules(set.spec.shape));
         let op = self.registers.get(name).or_else(|| self.sets.get(name)).copied().unwrap_or_default();
         if !in_rules {
             return;
@@ -117,7 +122,8 @@ impl Touched {
         for (name, op) in &self.sets {
             change.touch(&of_set(image, name), *op);
             let lowered = after.sets.get(name).map(|held| set::whole(after, name, held));
-            let lowered = lowered.map(|lowered| lowered.map(|image| Image { sets: BTreeMap::new(), ..image }));
+            let lowered =
+                lowered.map(|lowered| lowered.map(|image| Image { sets: BTreeMap::new(), ..image }));
             take(&mut change, lowered, *op)?;
         }
         for (name, op) in self.registers.iter().filter(|(name, _)| !self.sets.contains_key(*name)) {
@@ -191,6 +197,7 @@ fn of_set(image: &Image, name: &SetName) -> Image {
 
 fn with_prefix(image: &Image, family: Family, prefix: &str, found: &mut Image) {
     let from = (family, prefix.to_owned());
-    let all = image.chains.range(from..).take_while(|((of, name), _)| *of == family && name.starts_with(prefix));
+    let all =
+        image.chains.range(from..).take_while(|((of, name), _)| *of == family && name.starts_with(prefix));
     found.chains.extend(all.map(|(place, lines)| (place.clone(), lines.clone())));
 }

@@ -67,7 +67,9 @@ const fn mask(level: u32) -> u32 {
 fn low_bits(address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(address) => address.to_bits() & mask(LEVELS),
-        IpAddr::V6(address) => u32::try_from(address.to_bits() & u128::from(mask(LEVELS))).unwrap_or_default(),
+        IpAddr::V6(address) => {
+            u32::try_from(address.to_bits() & u128::from(mask(LEVELS))).unwrap_or_default()
+        }
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) struct Form {
 impl fmt::Display for Form {
     /// Every match followed by a space.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slots = [("-s", &self.source), ("-d", &self.destination), ("-i", &self.link), ("-p", &self.protocol)];
+        let slots =
+            [("-s", &self.source), ("-d", &self.destination), ("-i", &self.link), ("-p", &self.protocol)];
         for (option, value) in slots {
             if let Some(value) = value {
                 write!(f, "{option} {value} ")?;
@@ -198,6 +199,7 @@ fn state_list(states: &[ConnState]) -> String {
         (ConnState::Established, "ESTABLISHED"),
         (ConnState::Untracked, "UNTRACKED"),
     ];
-    let named: Vec<_> = all.iter().filter(|(state, _)| states.contains(state)).map(|(_, name)| *name).collect();
+    let named: Vec<_> =
+        all.iter().filter(|(state, _)| states.contains(state)).map(|(_, name)| *name).collect();
     named.join(",")
 }

@@ -119,7 +119,9 @@ pub(crate) fn members(key: &Key) -> Vec<String> {
 /// A range as the fewest CIDR blocks, none of length zero: `hash:net` has no such element.
 fn blocks(first: IpAddr, last: IpAddr) -> Vec<String> {
     let (bits, mut low, high) = match (first, last) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => (32, u128::from(first.to_bits()), u128::from(last.to_bits())),
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            (32, u128::from(first.to_bits()), u128::from(last.to_bits()))
+        }
         (IpAddr::V6(first), IpAddr::V6(last)) => (128, first.to_bits(), last.to_bits()),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Vec::new(),
     };
