@@ -358,4 +358,6 @@ fn refused(ops: &[Op], op: usize, reason: &str) -> BackendError {
 }
 
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;

@@ -334,3 +334,6 @@ pub(crate) const fn in_rules(shape: Shape) -> bool {
         | Shape::Meter(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

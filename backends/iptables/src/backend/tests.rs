@@ -3,9 +3,10 @@ use podwall_ruleset::{Backend as _, Delta, Ruleset, stages};
 
 use super::*;
 
+mod foreign;
 mod namespace;
 mod readback;
-mod sample;
+mod refusals;
 
 use namespace::in_namespace;
 

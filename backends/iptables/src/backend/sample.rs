@@ -8,31 +8,31 @@ use podwall_ruleset::{
     Value, Verdict,
 };
 
-pub(super) fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub(super) fn chain(name: &str) -> ChainName {
+pub(crate) fn chain(name: &str) -> ChainName {
     ChainName::new(name).unwrap()
 }
 
-pub(super) fn set(name: &str) -> SetName {
+pub(crate) fn set(name: &str) -> SetName {
     SetName::new(name).unwrap()
 }
 
-pub(super) fn goto(name: &str) -> Verdict {
+pub(crate) fn goto(name: &str) -> Verdict {
     Verdict::Goto(chain(name))
 }
 
-pub(super) fn jump(name: &str) -> Verdict {
+pub(crate) fn jump(name: &str) -> Verdict {
     Verdict::Jump(chain(name))
 }
 
-pub(super) fn rule(id: &str, matches: Vec<Match>, effect: Effect) -> Rule {
+pub(crate) fn rule(id: &str, matches: Vec<Match>, effect: Effect) -> Rule {
     Rule { id: RuleId(Digest::of([id])), matches, effect }
 }
 
-pub(super) fn looked_up(lookup: Lookup, name: &str) -> Match {
+pub(crate) fn looked_up(lookup: Lookup, name: &str) -> Match {
     Match::In(lookup, set(name))
 }
 
@@ -269,7 +269,7 @@ fn others() -> Vec<Contents> {
 }
 
 /// The node.
-pub(super) fn node() -> Ruleset {
+pub(crate) fn node() -> Ruleset {
     let mut ruleset = Ruleset::default();
     for (name, shape, size, elements) in maps().into_iter().chain(peers()).chain(others()) {
         let mut filled = Set::new(SetSpec { shape, size });
@@ -286,7 +286,7 @@ pub(super) fn node() -> Ruleset {
 }
 
 /// The node a moment later: a pod has come, a block has gone, a policy is another.
-pub(super) fn later() -> Ruleset {
+pub(crate) fn later() -> Ruleset {
     let mut ruleset = node();
     let edit = |ruleset: &mut Ruleset, name: &str, key: Key, value: Option<Value>| {
         let set = Arc::make_mut(ruleset.sets.get_mut(&set(name)).unwrap());
