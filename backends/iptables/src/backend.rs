@@ -18,6 +18,7 @@ use crate::image::Image;
 use crate::ipset;
 use crate::lower::Unsuited;
 use crate::observe::{self, Folded};
+use crate::own::Owned;
 use crate::probe::{self, Choice, Program, Variant, failed};
 use crate::restore::{self, Change, Saved, TABLE};
 
@@ -124,7 +125,8 @@ impl Iptables {
             if let Op::DeleteChain(name) = op
                 && let Some(stray) = standing.folded.strays.get(name)
             {
-                change.touch(stray, index);
+                let stray = Owned::of(&ruleset).strays(stray);
+                change.touch(&stray, index);
                 stray.sets.keys().for_each(|name| edits.destroy(index, name));
             }
         }
@@ -257,9 +259,8 @@ impl Backend for Iptables {
 
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
         let saved = self.saved()?;
-        let folded = observe::fold(&saved.image, &self.families);
         let mut found = Vec::new();
-        for (name, chain) in &folded.ruleset.chains {
+        for (name, chain) in &observe::tagged(&saved.image).chains {
             for (index, rule) in chain.rules.iter().enumerate() {
                 if rule.effect.count == Count::No {
                     continue;

@@ -16,6 +16,7 @@ mod ipset;
 mod lower;
 mod names;
 mod observe;
+mod own;
 mod probe;
 mod restore;
 mod tag;

@@ -10,8 +10,8 @@
 //!   its place in its chain by a rule that does nothing.
 //! - Accept is RETURN in base chains, so that other rules of the mangle table still run (MSS clamping).
 use podwall_ruleset::{
-    Chain, ChainName, Count, Family, Hook, Key, Log, Lookup, Match, Outcome, Rule, Ruleset, SetName, Shape,
-    Side, Verdict,
+    Base, Chain, ChainName, Count, Family, Hook, Key, Log, Lookup, Match, Outcome, Rule, Ruleset, SetName,
+    Shape, Side, Verdict,
 };
 
 use crate::image::{Image, Jump, hook_name};
@@ -72,12 +72,27 @@ pub(crate) fn chain(ruleset: &Ruleset, name: &ChainName, chain: &Chain) -> Resul
         }
         image.chains.insert((*family, names::chain(name, segment)?), lines);
         if let Some(base) = chain.base {
-            let words = comment(format!("podwall {name} {}", base.priority))?;
-            let line = format!("{words} -j {}", names::chain(name, 0)?);
-            image.jumps.insert((*family, Jump { hook: hook_name(base.hook), line }));
+            image.jumps.insert((*family, jump(name, base)?));
         }
     }
     Ok(image)
+}
+
+/// The way from a hook into a base chain.
+pub(crate) fn jump(name: &ChainName, base: Base) -> Result<Jump, Unsuited> {
+    let words = comment(format!("podwall {name} {}", base.priority))?;
+    Ok(Jump { hook: hook_name(base.hook), line: format!("{words} -j {}", names::chain(name, 0)?) })
+}
+
+/// The way to the reverse path checks.
+pub(crate) fn reverse_path_jump() -> Result<Jump, Unsuited> {
+    let words = comment("podwall reverse path".to_owned())?;
+    Ok(Jump { hook: hook_name(Hook::Prerouting), line: format!("{words} -j {REVERSE_PATH}") })
+}
+
+/// Does the rule go through a list of interfaces?
+pub(crate) fn asks_links(rule: &Rule) -> bool {
+    question::links(rule).is_some()
 }
 
 /// The reverse path checks of all chains, before routing: what the forward chain accepts on its way to the check
@@ -102,9 +117,7 @@ pub(crate) fn reverse_path(ruleset: &Ruleset) -> Result<Image, Unsuited> {
                 }
             }
             lines.extend(at.check(rule, &mut image)?);
-            let words = comment("podwall reverse path".to_owned())?;
-            let jump = Jump { hook: hook_name(Hook::Prerouting), line: format!("{words} -j {REVERSE_PATH}") };
-            image.jumps.insert((*family, jump));
+            image.jumps.insert((*family, reverse_path_jump()?));
             image.chains.entry((*family, REVERSE_PATH.to_owned())).or_default().extend(lines);
         }
     }

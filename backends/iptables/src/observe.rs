@@ -11,8 +11,9 @@ use podwall_ruleset::{
     RuleId, Ruleset, Set, SetName, SetSpec, Shape, Value,
 };
 
-use crate::image::{Image, Ipset, Place, hook_of};
-use crate::lower::{self, Unsuited, dispatch, set};
+use crate::image::{Image, Ipset, hook_of};
+use crate::lower::{self, set};
+use crate::own::Owned;
 use crate::restore::{self, Saved};
 use crate::tag;
 
@@ -33,6 +34,13 @@ pub(crate) fn fold(image: &Image, families: &[Family]) -> Folded {
     chains(image, &mut folded);
     compare(image, families, &mut folded);
     folded
+}
+
+/// The chains as their tags tell them, unproven: for reading counters.
+pub(crate) fn tagged(image: &Image) -> Ruleset {
+    let mut folded = Folded::default();
+    chains(image, &mut folded);
+    folded.ruleset
 }
 
 /// The text of the comment of a rule.
@@ -202,15 +210,12 @@ fn base(image: &Image, name: &ChainName) -> Option<Base> {
 
 /// Lowers what was folded and marks what does not come out as it stands.
 fn compare(image: &Image, families: &[Family], folded: &mut Folded) {
-    let mut owned = Image::default();
     let ruleset = folded.ruleset.clone();
     for (name, set) in &ruleset.sets {
-        match set::whole(&ruleset, name, set) {
-            Ok(lowered) => {
-                owned_set(image, families, folded, (name, set), &lowered);
-                owned.extend(lowered);
-            }
-            Err(unsuited) => lost_set(folded, name, &unsuited),
+        let lowered = set::whole(&ruleset, name, set);
+        if !lowered.is_ok_and(|lowered| whole_set(image, families, name, lowered)) {
+            folded.alien.push(format!("set {name}: is not as we wrote it"));
+            folded.ruleset.sets.remove(name);
         }
     }
     let reverse_path = lower::reverse_path(&ruleset);
@@ -220,21 +225,21 @@ fn compare(image: &Image, families: &[Family], folded: &mut Folded) {
             if checks {
                 lowered.extend(reverse_path.clone()?);
             }
+            lowered.retain(families);
             Ok(lowered)
         });
+        let lost = |lowered: &Image| lowered.chains.keys().any(|place| !image.chains.contains_key(place));
         match lowered {
-            Ok(mut lowered) => {
-                lowered.retain(families);
-                let stands = stands(image, &lowered);
-                owned.extend(lowered);
-                if !stands {
-                    strange(folded, name, "is not as we wrote it");
-                }
+            Ok(lowered) if stands(image, &lowered) => {}
+            Ok(lowered) if !lost(&lowered) => strange(folded, name),
+            // Taken for absent, lest others are led into a chain that is not there.
+            Ok(_) | Err(_) => {
+                folded.alien.push(format!("chain {name}: is not whole"));
+                folded.ruleset.chains.remove(name);
             }
-            Err(unsuited) => strange(folded, name, &unsuited.to_string()),
         }
     }
-    strays(image, &owned, folded);
+    strays(Owned::of(&ruleset).strays(image), folded);
 }
 
 fn stands(image: &Image, wanted: &Image) -> bool {
@@ -243,8 +248,8 @@ fn stands(image: &Image, wanted: &Image) -> bool {
 }
 
 /// A rule nobody wants: what it stands in for differs from anything that could be there instead.
-fn strange(folded: &mut Folded, name: &ChainName, why: &str) {
-    folded.alien.push(format!("chain {name}: {why}"));
+fn strange(folded: &mut Folded, name: &ChainName) {
+    folded.alien.push(format!("chain {name}: is not as we wrote it"));
     if let Some(chain) = folded.ruleset.chains.get_mut(name) {
         let effect = Effect { count: Count::No, log: None, outcome: Outcome::Continue };
         let id = RuleId(Digest::from_bytes([0; 13]));
@@ -252,57 +257,19 @@ fn strange(folded: &mut Folded, name: &ChainName, why: &str) {
     }
 }
 
-fn lost_set(folded: &mut Folded, name: &SetName, unsuited: &Unsuited) {
-    folded.alien.push(format!("set {name}: {unsuited}"));
-    folded.ruleset.sets.remove(name);
-}
-
-/// A set whose kernel objects differ loses what they should hold, so that the diff puts it back.
-fn owned_set(
-    image: &Image,
-    families: &[Family],
-    folded: &mut Folded,
-    (name, set): (&SetName, &Set),
-    lowered: &Image,
-) {
-    let mut wanted = lowered.clone();
+/// A set whose kernel objects differ is taken for absent, so that the diff makes it again, over what stands.
+fn whole_set(image: &Image, families: &[Family], name: &SetName, mut wanted: Image) -> bool {
     wanted.retain(families);
-    if stands(image, &wanted) && wanted.sets.iter().all(|(name, set)| image.sets.get(name) == Some(set)) {
-        return;
-    }
-    folded.alien.push(format!("set {name}: is not as we wrote it"));
-    let differing: Vec<&Place> = wanted
-        .chains
-        .iter()
-        .filter(|(place, lines)| image.chains.get(place) != Some(lines))
-        .map(|(place, _)| place)
-        .collect();
-    let root = format!("PWM-{name}");
-    let broken = |place: &&Place| place.1 == root || !place.1.starts_with("PWM-");
-    if set.spec.shape.family().is_none() || differing.is_empty() || differing.iter().any(broken) {
-        folded.ruleset.sets.remove(name);
-        return;
-    }
-    let nodes: Vec<_> = differing
-        .iter()
-        .filter_map(|(_, place)| dispatch::Node::of_digits(place.strip_prefix(&root)?.strip_prefix('-')?))
-        .collect();
-    if let Some(kept) = folded.ruleset.sets.get_mut(name) {
-        let lost =
-            |key: &Key| key.address().is_some_and(|address| nodes.iter().any(|node| node.leads_to(address)));
-        let keys: Vec<Key> = set.iter().map(|(key, _)| key.clone()).filter(lost).collect();
-        let kept = Arc::make_mut(kept);
-        keys.iter().for_each(|key| drop(kept.remove(key)));
-    }
+    let tree = format!("PWM-{name}-");
+    let mut nodes = image.chains.keys().filter(|(_, name)| name.starts_with(&tree));
+    nodes.all(|place| wanted.chains.contains_key(place))
+        && stands(image, &wanted)
+        && wanted.sets.iter().all(|(name, set)| image.sets.get(name) == Some(set))
 }
 
 /// Objects under our prefixes that no neutral object of ours explains. A chain of a name of its own stands for all
 /// of them: the diff deletes it, and they go with it.
-fn strays(image: &Image, owned: &Image, folded: &mut Folded) {
-    let mut stray = image.clone();
-    stray.chains.retain(|place, _| !owned.chains.contains_key(place));
-    stray.jumps.retain(|jump| !owned.jumps.contains(jump));
-    stray.sets.retain(|name, _| !owned.sets.contains_key(name));
+fn strays(stray: Image, folded: &mut Folded) {
     if stray.is_empty() {
         return;
     }

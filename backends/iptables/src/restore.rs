@@ -1,5 +1,5 @@
 //! The text of `iptables-restore --noflush`, and the reading of `iptables-save`.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use podwall_ruleset::Family;
@@ -107,7 +107,6 @@ pub(crate) struct Saved {
 /// Reads one table; other tables and others' chains are passed over.
 pub(crate) fn read(family: Family, text: &str, saved: &mut Saved) {
     let mut ours = false;
-    let mut first = BTreeSet::new();
     for line in text.lines() {
         if let Some(table) = line.strip_prefix('*') {
             ours = table == TABLE;
@@ -119,7 +118,7 @@ pub(crate) fn read(family: Family, text: &str, saved: &mut Saved) {
                 saved.counts.entry(place).or_default();
             }
         } else if ours && let Some(rule) = Counted::read(line) {
-            rule.note(family, &mut first, saved);
+            rule.note(family, saved);
         }
     }
 }
@@ -139,16 +138,15 @@ impl<'a> Counted<'a> {
         Some(Self { chain, rule, count: (packets.parse().ok()?, bytes.parse().ok()?) })
     }
 
-    fn note(&self, family: Family, first: &mut BTreeSet<String>, saved: &mut Saved) {
+    fn note(&self, family: Family, saved: &mut Saved) {
         if let Some(hook) = hook_of(self.chain) {
-            let target = self.rule.rsplit_once(" -j ").map_or("", |(_, target)| target);
+            let target = self.rule.split(' ').next_back().unwrap_or_default();
             if target.starts_with(CHAIN_PREFIX) {
                 let jump = Jump { hook: hook_name(hook), line: self.rule.to_owned() };
                 if !saved.image.jumps.insert((family, jump)) {
                     saved.repeated.push(format!("{}: a second jump to {target}", self.chain));
                 }
             }
-            first.insert(self.chain.to_owned());
         } else if self.chain.starts_with(CHAIN_PREFIX) {
             let place = (family, self.chain.to_owned());
             saved.counts.entry(place.clone()).or_default().push(self.count);

@@ -32,20 +32,6 @@ impl Node {
         (0..=LEVELS).map(move |level| Self { level, low: bits & mask(level) })
     }
 
-    /// The node of a kernel name's digits.
-    pub(crate) fn of_digits(digits: &str) -> Option<Self> {
-        let level = u32::try_from(digits.len()).ok().filter(|level| *level <= LEVELS)?;
-        let low = digits.chars().enumerate().try_fold(0, |low, (place, digit)| {
-            Some(low | digit.to_digit(16)? << (4 * u32::try_from(place).ok()?))
-        })?;
-        Some(Self { level, low })
-    }
-
-    /// Does the way to the address lead through this node?
-    pub(crate) fn leads_to(self, address: IpAddr) -> bool {
-        low_bits(address) & mask(self.level) == self.low
-    }
-
     fn digits(self) -> String {
         (0..self.level).filter_map(|place| char::from_digit(self.low >> (4 * place) & 0xf, 16)).collect()
     }

@@ -1,19 +1,19 @@
 //! What is refused, by whom, and that nothing of it stays.
 use std::sync::Arc;
 
-use podwall_ruleset::{BackendError, Chain, Match, PortRange, Protocol, Verdict};
+use podwall_ruleset::{BackendError, Chain, Match, PortRange, Protocol, Refusal, Rule, Verdict};
 
 use super::*;
 
 /// The node with one more chain that the map of a pod leads to.
-fn with(rule: podwall_ruleset::Rule) -> Ruleset {
+fn with(rule: Rule) -> Ruleset {
     let mut node = sample::later();
     let chain = Chain { base: None, rules: vec![rule] };
     node.chains.insert(sample::chain("i4_y"), Arc::new(chain));
     node
 }
 
-fn refusal(variant: Variant, new: &Ruleset) -> podwall_ruleset::Refusal {
+fn refusal(variant: Variant, new: &Ruleset) -> Refusal {
     let mut kernel = open(variant);
     bring(&mut kernel, &Ruleset::default(), &sample::node());
     let before = readback::listing(variant);
