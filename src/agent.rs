@@ -42,8 +42,8 @@ use tokio::task::JoinSet;
 
 use crate::telemetry::events::Events;
 use crate::telemetry::server::{self, Telemetry};
-use apply::Established;
-use backend::{Alarm, Choice, GuardChoice, Opened};
+use apply::{Established, StartListening};
+use backend::{Alarm, Choice, Ears, GuardChoice, Opened};
 use control::Desk;
 use host::OwnAddresses;
 use input::{Feed, Inputs, Stopping};
@@ -130,8 +130,9 @@ pub enum AgentError {
 /// Runs until SIGTERM or SIGINT. The rules stand afterwards.
 pub fn run(settings: Settings) -> Result<(), AgentError> {
     let _lock = Lock::take(&settings.state_dir, &settings.node.0)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: all its work is short, and each further thread that allocates holds ten megabytes of its own once
+    // a large cluster was read (measured at 10k pods with glibc's arenas).
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| AgentError::Io { doing: "starting the runtime".to_owned(), source })?;
@@ -223,15 +224,12 @@ impl KernelThreads {
         let bench = flows::Bench { own: own.clone(), works: works.clone(), telemetry: telemetry.clone() };
         let setup = apply::Setup {
             backend: opened.backend,
+            start_listening: start_listening(opened.ears, &works),
             established: settings.established,
             outcomes: sender,
             jobs: flows::start(bench).map_err(failed)?,
             telemetry: telemetry.clone(),
         };
-        if let Some(alarm) = opened.alarm {
-            let works = works.clone();
-            thread("podwall-alarm", move || listen(alarm, &works)).map_err(failed)?;
-        }
         let apply = thread("podwall-apply", move || apply::run(setup, &received)).map_err(failed)?;
         Ok(Self { works, outcomes, apply })
     }
@@ -239,6 +237,17 @@ impl KernelThreads {
 
 fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+/// What starts a thread that hears of other writers. It is asked when a table turns out not to be owned, which may be
+/// long after the start: somebody else may have made one of our name before we did.
+fn start_listening(ears: Ears, works: &Works) -> StartListening {
+    let works = works.clone();
+    Box::new(move || {
+        let (alarm, works) = (ears.open()?, works.clone());
+        let failed = |source| BackendError::Io { doing: "starting a thread".to_owned(), source };
+        thread("podwall-alarm", move || listen(alarm, &works)).map(drop).map_err(failed)
+    })
 }
 
 /// Passes on what other programs write, until the apply thread is gone.
@@ -333,11 +342,11 @@ impl Agent {
             (Objects::Folder(folder), _) => {
                 feeds.insert(Feed::Folder);
                 let (folder, inputs, telemetry) = (folder.clone(), inputs.clone(), self.telemetry.clone());
-                let read = move || {
+                // A task like the others, so that it is missed when it ends.
+                tasks.spawn_blocking(move || {
                     let Stopping = source::run(folder, &inputs, &telemetry);
-                };
-                thread("podwall-source", read)
-                    .map_err(|source| AgentError::Io { doing: "starting a thread".to_owned(), source })?;
+                    "reader of manifests"
+                });
             }
             (Objects::Cluster(_), Some(client)) => {
                 feeds.insert(self.mirror::<Pods>(client, inputs, tasks));

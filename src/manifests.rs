@@ -82,13 +82,14 @@ pub fn read_file(file: &Path) -> Result<Vec<Manifest>, ManifestError> {
 }
 
 /// The manifest files right inside a folder, in order of names. Hidden files are left out: editors and the kubelet's
-/// volume writer keep their working copies there.
+/// volume writer keep their working copies there. One that is named there but cannot be looked at (a link that leads
+/// nowhere, a file system that fails) counts: reading it is an error, and not the same as its being gone.
 pub fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     let failed = |source| ManifestError::Read { file: folder.to_owned(), source };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if is_manifest(&path) && path.is_file() {
+        if is_manifest(&path) && may_be_file(&path) {
             files.push(path);
         }
     }
@@ -207,6 +208,13 @@ fn flatten(place: Place, mut object: Value, into: &mut Vec<Manifest>) -> Result<
         flatten(place.clone(), item, into)?;
     }
     Ok(())
+}
+
+fn may_be_file(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(metadata) => metadata.is_file(),
+        Err(_) => path.symlink_metadata().is_ok(),
+    }
 }
 
 fn is_manifest(path: &Path) -> bool {

@@ -23,6 +23,7 @@ use super::work::{Outcome, Removed, Standing, Wanted, Work};
 use crate::telemetry::health::{Concern, Worker};
 use crate::telemetry::metrics::RepairCause;
 use crate::telemetry::server::Telemetry;
+pub use kernel::StartListening;
 use kernel::{Failure, Kernel};
 use recheck::Recheck;
 
@@ -49,6 +50,8 @@ pub enum Established {
 pub struct Setup {
     /// The packet filter.
     pub backend: Box<dyn Backend>,
+    /// Makes other programs' writes come in as work; called where the packet filter lets them write.
+    pub start_listening: StartListening,
     /// What happens to established flows.
     pub established: Established,
     /// Where answers to the planner go.
@@ -105,7 +108,7 @@ impl Applier {
     fn new(setup: Setup) -> Self {
         let now = Instant::now();
         Self {
-            kernel: Kernel::new(setup.backend, setup.telemetry.clone()),
+            kernel: Kernel::new(setup.backend, setup.start_listening, setup.telemetry.clone()),
             state: State::Blind(now),
             recheck: Recheck::new(setup.jobs),
             established: setup.established,
@@ -172,7 +175,9 @@ impl Applier {
                 let standing = standing(observed.ruleset.as_ref());
                 self.first_adoption = standing == Standing::Nothing;
                 tracing::info!(?standing, alien = ?observed.alien, "looked at the rules that stand");
-                self.state = State::Lost { cause: RepairCause::Start, ask: None };
+                let touched = !observed.alien.is_empty();
+                let cause = if touched { RepairCause::Foreign } else { RepairCause::Start };
+                self.state = State::Lost { cause, ask: None };
                 self.tell(Outcome::Standing(standing));
             }
             Err(error) => {
@@ -205,13 +210,14 @@ impl Applier {
         }
     }
 
-    /// Answers whether anything differed.
+    /// Answers whether packets may have been let through that should not.
     fn make_true(&mut self, ruleset: &Ruleset, cause: RepairCause) -> Result<bool, Failure> {
         let observed = self.kernel.observe().map_err(Failure::unsent)?;
         let differs = !observed.alien.is_empty();
         let delta = Delta::between(self.kernel.standing(), ruleset);
         if delta.is_empty() && !differs {
-            return Ok(false);
+            // Somebody may have put back what he took (a table that slept is awake again).
+            return Ok(matches!(cause, RepairCause::Foreign | RepairCause::Audit));
         }
         self.telemetry.metrics.repairs.get_or_create(&cause.into()).inc();
         tracing::info!(
@@ -221,6 +227,9 @@ impl Applier {
             "putting right what differs"
         );
         self.kernel.commit_all(&stages(self.kernel.standing(), &delta))?;
+        if differs {
+            self.kernel.sweep()?;
+        }
         Ok(true)
     }
 
@@ -290,7 +299,7 @@ impl Applier {
                 self.telemetry.metrics.foreign_changes.inc();
                 tracing::error!(writer = change.writer, "{change} wrote into table inet podwall");
             }
-            None => tracing::warn!("notices of other programs' writes were lost"),
+            None => {}
         }
         if self.state == State::Following {
             self.compare(RepairCause::Foreign);
@@ -347,13 +356,7 @@ impl Applier {
     }
 
     fn tear_down(&mut self) -> Result<Removed, String> {
-        let removed = self.kernel.observe().map_err(Failure::unsent).and_then(|observed| {
-            let standing = observed.or_empty();
-            let delta = Delta::between(&standing, &Ruleset::default());
-            self.kernel.commit_all(&stages(&standing, &delta))?;
-            Ok(Removed::all_of(&standing))
-        });
-        match removed {
+        match self.kernel.unload().map(|standing| Removed::all_of(&standing)) {
             Ok(removed) => {
                 tracing::warn!(?removed, "the rules were taken away on request");
                 self.state = State::Ended;

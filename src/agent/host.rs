@@ -150,3 +150,6 @@ fn words(error: &HostError) -> String {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     format!("{error}{cause}; pods cannot be told apart by interface until it works")
 }
+
+#[cfg(test)]
+mod tests;

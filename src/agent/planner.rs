@@ -29,8 +29,8 @@ use gathering::Gathering;
 const TICK: Duration = Duration::from_secs(5);
 /// How often chains the kernel refused are tried again: the reason may have been a lack of memory.
 const RETRY_REFUSED: Duration = Duration::from_secs(300);
-/// Messages taken in before the kernel gets its turn.
-const GULP: usize = 4096;
+/// Messages taken in before the kernel, and everybody else on this thread, gets its turn.
+const GULP: usize = 1024;
 
 /// What the planner is given to start with.
 #[derive(Debug)]

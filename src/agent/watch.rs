@@ -1,6 +1,6 @@
 //! Mirrors one kind of object of an API server into the planner: list page by page, then watch, for ever.
 //!
-//! Owns resuming, relisting and what vanished meanwhile; [`connection`] owns patience. kube's own `watcher` is not
+//! Owns resuming, relisting and what vanished meanwhile; `connection` owns patience. kube's own `watcher` is not
 //! used: it does not say when a broken watch stands again, which decides whether unknown local addresses are shut
 //! (decision L7), and it never leaves an HTTP 410 that answers the watch request itself. Only the verbs list and
 //! watch are used. Objects are turned into the model one by one and dropped; what is kept here is one key each.
@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use kube::Client;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
@@ -99,6 +99,7 @@ impl<M: Mirrored> Watch<M> {
                 Ok(version) => {
                     self.page = Some(PAGE);
                     self.forget_unseen().await?;
+                    self.connection.listed().await?;
                     self.inputs.send(Input::Complete(M::FEED)).await?;
                     return Ok(version);
                 }
@@ -170,6 +171,16 @@ impl<M: Mirrored> Watch<M> {
         let asking = tokio::time::timeout(START_LIMIT, self.api.watch(&parameters, version));
         let stream = self.connection.patiently(asking).await?.map_err(|_| Trouble::Silent("a watch"))??;
         self.connection.stands().await?;
+        let ended = self.read(stream, version).await;
+        self.connection.ended();
+        ended
+    }
+
+    async fn read(
+        &mut self,
+        stream: impl Stream<Item = kube::Result<WatchEvent<M::Object>>>,
+        version: &mut String,
+    ) -> Result<(), Trouble> {
         let mut stream = pin!(stream);
         loop {
             let Ok(next) = tokio::time::timeout(SILENCE_LIMIT, stream.next()).await else {

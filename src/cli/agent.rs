@@ -46,14 +46,6 @@ pub struct Agent {
     /// Which packet filter carries the rules
     #[arg(long, value_enum, default_value_t, value_name = "NAME")]
     backend: Choice,
-    #[command(flatten)]
-    plan: PlanFlags,
-    /// What becomes of open connections when a policy no longer allows them
-    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Promises")]
-    established: Established,
-    /// After the first start on a node, let connections opened before it go on for this long unjudged
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Promises")]
-    grace: u64,
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9473")]
     listen: SocketAddr,
@@ -69,6 +61,14 @@ pub struct Agent {
     /// How the table is kept from other programs
     #[arg(long, value_enum, default_value_t, value_name = "HOW", hide = true)]
     guard: GuardChoice,
+    #[command(flatten)]
+    plan: PlanFlags,
+    /// What becomes of open connections when a policy no longer allows them
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    established: Established,
+    /// After the first start on a node, let connections opened before it go on for this long unjudged
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    grace: u64,
 }
 
 impl Agent {

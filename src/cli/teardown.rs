@@ -1,7 +1,7 @@
 //! `podwall teardown`: takes away every rule podwall made on this host, and nothing else.
 //!
 //! A living agent owns its table (the kernel refuses other writers) and would put it back, so it is asked over its
-//! control socket (decision L8). Without one, the table is observed and the way to nothing is committed directly.
+//! control socket (decision L8). Without one, the table is observed and deleted directly.
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use podwall_nftables::Nftables;
-use podwall_ruleset::{Backend, Delta, Ruleset, stages};
+use podwall_ruleset::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::{CliError, CliResult, Exit, OutputFormat, output};
@@ -110,17 +110,16 @@ fn ask_agent(socket: &Path) -> Result<Option<Removed>, CliError> {
     }
 }
 
-/// Nobody owns the table: observe, and commit the way to nothing.
+/// Nobody owns the table: observe, and delete it, empty or not.
 fn remove() -> Result<Removed, CliError> {
     let doing = "removing podwall's rules";
     let failed = |error| CliError::backend(doing, error);
     let mut kernel = Nftables::open(podwall_nftables::Options::default()).map_err(failed)?;
-    let standing = kernel.observe().map_err(failed)?.or_empty();
-    let removed = Removed::all_of(&standing);
-    for stage in stages(&standing, &Delta::between(&standing, &Ruleset::default())) {
-        kernel.commit(&stage.transaction).map_err(failed)?;
+    let observed = kernel.observe().map_err(failed)?;
+    if let Some(unload) = observed.unload() {
+        kernel.commit(&unload).map_err(failed)?;
     }
-    Ok(removed)
+    Ok(Removed::all_of(&observed.or_empty()))
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ use crate::model::{Labels, Life, Links, Node, NodeName, Pod, PodUid, Policy, Pol
 pub struct Cluster {
     pods: BTreeMap<PodUid, Arc<Pod>>,
     by_namespace: BTreeMap<Text, BTreeSet<PodUid>>,
-    claims: BTreeMap<IpAddr, BTreeSet<PodUid>>,
+    by_label: BTreeMap<Text, BTreeMap<Text, BTreeSet<PodUid>>>,
+    /// Almost always one claimant, so a list and not a set.
+    claims: BTreeMap<IpAddr, Vec<PodUid>>,
     waiting: BTreeSet<PodUid>,
     namespaces: BTreeMap<Text, Labels>,
     nodes: BTreeMap<NodeName, Node>,
@@ -50,17 +52,22 @@ impl Cluster {
         }
     }
 
-    fn put_pod(&mut self, pod: Pod) {
+    fn put_pod(&mut self, mut pod: Pod) {
         // Terminal is final: an event from the past cannot bring a finished pod back (W3).
         let finished = self.pods.get(&pod.uid).is_some_and(|known| known.life == Life::Finished);
         if finished && pod.life != Life::Finished {
             return;
         }
         self.drop_pod(&pod.uid);
+        self.share_texts(&mut pod);
         if pod.counts() {
             for address in &pod.addresses {
-                self.claims.entry(*address).or_default().insert(pod.uid.clone());
+                self.claims.entry(*address).or_insert_with(|| Vec::with_capacity(1)).push(pod.uid.clone());
             }
+        }
+        for (key, value) in pod.labels.texts() {
+            let values = self.by_label.entry(key.clone()).or_default();
+            values.entry(value.clone()).or_default().insert(pod.uid.clone());
         }
         if pod.awaits_address() && pod.node.is_some() {
             self.waiting.insert(pod.uid.clone());
@@ -73,10 +80,41 @@ impl Cluster {
         let pod = self.pods.remove(uid)?;
         self.waiting.remove(uid);
         remove_from(&mut self.by_namespace, &pod.namespace, uid);
+        for (key, value) in pod.labels.texts() {
+            if let Some(values) = self.by_label.get_mut(key) {
+                remove_from(values, value, uid);
+                if values.is_empty() {
+                    self.by_label.remove(key);
+                }
+            }
+        }
         for address in &pod.addresses {
-            remove_from(&mut self.claims, address, uid);
+            if let Some(claimants) = self.claims.get_mut(address) {
+                claimants.retain(|claimant| claimant != uid);
+                if claimants.is_empty() {
+                    self.claims.remove(address);
+                }
+            }
         }
         Some(pod)
+    }
+
+    /// Thousands of pods carry the same few texts; hold each once.
+    fn share_texts(&self, pod: &mut Pod) {
+        pod.labels = pod.labels.held_as(|(key, value)| match self.by_label.get_key_value(key) {
+            None => (key.clone(), value.clone()),
+            Some((key, values)) => {
+                let value = values.get_key_value(value).map_or(value, |(held, _)| held);
+                (key.clone(), value.clone())
+            }
+        });
+        if let Some((namespace, _)) = self.by_namespace.get_key_value(&pod.namespace) {
+            pod.namespace = namespace.clone();
+        }
+        let node = pod.node.as_ref().and_then(|node| self.nodes.get_key_value(node));
+        if let Some((node, _)) = node {
+            pod.node = Some(node.clone());
+        }
     }
 
     fn put_links(&mut self, links: Links) {
@@ -100,6 +138,12 @@ impl Cluster {
     /// Pods of a namespace.
     pub fn pods_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Pod>> {
         self.by_namespace.get(namespace).into_iter().flatten().filter_map(|uid| self.pods.get(uid))
+    }
+
+    /// Pods with a label.
+    pub fn pods_labelled(&self, key: &str, value: &str) -> impl Iterator<Item = &Arc<Pod>> {
+        let uids = self.by_label.get(key).and_then(|values| values.get(value));
+        uids.into_iter().flatten().filter_map(|uid| self.pods.get(uid))
     }
 
     /// Namespaces that hold pods, known or not as objects.

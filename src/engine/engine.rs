@@ -1,11 +1,12 @@
 //! The incremental engine: one change in, the delta of one node's ruleset out, at a cost that follows the change.
 //!
 //! Everything is centred on addresses, because that is what packets have. A change names the addresses whose owner
-//! or meaning it may have altered; each is looked at once for membership ([`members`]) and, if it is this node's,
-//! once for its verdicts ([`locals`]). The law: the ruleset is always what [`plan`](crate::plan::plan) would compute
+//! or meaning it may have altered; each is looked at once for membership (`members`) and, if it is this node's,
+//! once for its verdicts (`locals`). The law: the ruleset is always what [`plan`](crate::plan::plan) would compute
 //! from the same cluster, byte for byte.
 mod locals;
 mod members;
+mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ use crate::resolve;
 
 use locals::{LiveChain, Local};
 use members::LiveGroup;
+use reach::Reach;
 
 /// What changed since the last [`Engine::take`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,7 +52,7 @@ pub struct Engine {
     chains: BTreeMap<ChainName, LiveChain>,
     groups: BTreeMap<SetName, LiveGroup>,
     constants: BTreeMap<SetName, usize>,
-    covering: BTreeMap<Text, BTreeSet<SetName>>,
+    reach: Reach,
     ranges: Vec<IpNetwork>,
     misfits: BTreeSet<IpAddr>,
     tightened: BTreeSet<IpAddr>,
@@ -73,7 +75,7 @@ impl Engine {
             chains: BTreeMap::new(),
             groups: BTreeMap::new(),
             constants: BTreeMap::new(),
-            covering: BTreeMap::new(),
+            reach: Reach::default(),
             ranges: Vec::new(),
             misfits: BTreeSet::new(),
             tightened: BTreeSet::new(),
@@ -171,7 +173,6 @@ impl Engine {
         if old.as_deref() == Some(&pod) {
             return;
         }
-        self.cover_namespace(&pod.namespace);
         let mut addresses: BTreeSet<IpAddr> = pod.addresses.iter().copied().collect();
         addresses.extend(old.iter().flat_map(|old| old.addresses.iter().copied()));
         self.with_owners(addresses, Change::Pod(pod));
@@ -180,9 +181,6 @@ impl Engine {
     fn pod_gone(&mut self, uid: &PodUid) {
         let Some(old) = self.cluster.pod(uid).cloned() else { return };
         self.with_owners(old.addresses.iter().copied().collect(), Change::PodGone(uid.clone()));
-        if self.cluster.pods_in(&old.namespace).next().is_none() {
-            self.covering.remove(&old.namespace);
-        }
     }
 
     /// Takes in a change of pods, then looks at each address it may concern.
@@ -210,7 +208,7 @@ impl Engine {
             Some(labels) => Change::Namespace(name.clone(), labels),
             None => Change::NamespaceGone(name.clone()),
         });
-        self.recover_namespace(&name);
+        self.recover_namespace(&name, old.as_ref());
         self.refresh_subjects(&name, None);
     }
 

@@ -1,6 +1,6 @@
 //! Why a packet passes or does not: the simulator's verdict, traced back to policies, in words.
 //!
-//! The verdict comes from the very ruleset a node would load ([`plan`]) run through the simulator; nothing here
+//! The verdict comes from the very ruleset a node would load ([`plan()`]) run through the simulator; nothing here
 //! decides anything. What the model is asked for is only the *nearest miss*: the rule that came closest.
 mod nearest;
 mod words;
@@ -259,7 +259,7 @@ fn chain_of(ruleset: &Ruleset, address: IpAddr, direction: Direction) -> Option<
     };
     let maps = ruleset.sets.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
     let verdict = maps.filter_map(|(_, map)| map.verdict(&Key::Address(address))).next()?;
-    verdict.target().map(ToString::to_string)
+    verdict.target().filter(|_| plan::isolates(verdict)).map(ToString::to_string)
 }
 
 /// The ruleset, but the sender's own node would let everything out: what remains is the receiver's judgement.

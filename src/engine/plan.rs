@@ -160,24 +160,21 @@ impl Planner<'_> {
     /// Everything one local address needs; answers whether its egress is isolated.
     fn local(&mut self, address: IpAddr, pod: &Pod) -> bool {
         let family = Family::of(&address);
-        let mut shut = false;
-        for direction in Direction::BOTH {
-            let verdict = match governed(self.cluster, pod, direction) {
-                None => Verdict::Return,
-                Some((governing, subject_ports)) => {
-                    shut |= direction == Direction::Egress;
-                    self.chain(&ChainRequest {
-                        direction,
-                        family,
-                        governing: &governing,
-                        subject_ports: &subject_ports,
-                    })
-                }
-            };
-            self.verdict(address, direction, verdict);
-        }
+        let ingress = self.judged(pod, family, Direction::Ingress);
+        let egress = self.judged(pod, family, Direction::Egress);
+        let shut = egress.is_some();
+        let (ingress, egress) = verdicts(ingress, egress);
+        self.verdict(address, Direction::Ingress, ingress);
+        self.verdict(address, Direction::Egress, egress);
         self.recorder.put(&names::hairpin(family), Key::Pair(address, address), Value::Member);
         shut
+    }
+
+    fn judged(&mut self, pod: &Pod, family: Family, direction: Direction) -> Option<Verdict> {
+        let (governing, subject_ports) = governed(self.cluster, pod, direction)?;
+        let request =
+            ChainRequest { direction, family, governing: &governing, subject_ports: &subject_ports };
+        Some(self.chain(&request))
     }
 
     fn chain(&mut self, request: &ChainRequest<'_>) -> Verdict {
@@ -257,6 +254,22 @@ pub fn governed(cluster: &Cluster, pod: &Pod, direction: Direction) -> Option<(G
     }
     let ports = resolve::subject_ports(pod, &governing, direction);
     Some((governing, ports))
+}
+
+/// What the maps hold for a pod's ingress and egress, from who judges each. A direction that nobody judges is open.
+/// But of a pod that is isolated in the other one, packets of no connection are dropped there too: otherwise a
+/// connection that was cut is picked up again, the other way round, when its far end sends once more (L1).
+pub fn verdicts(ingress: Option<Verdict>, egress: Option<Verdict>) -> (Verdict, Verdict) {
+    let open = match (&ingress, &egress) {
+        (None, None) => Verdict::Return,
+        (Some(_), _) | (_, Some(_)) => Verdict::Goto(names::strays()),
+    };
+    (ingress.unwrap_or_else(|| open.clone()), egress.unwrap_or(open))
+}
+
+/// Does a direction with this verdict let through less than everything that opens a connection?
+pub fn isolates(verdict: &Verdict) -> bool {
+    verdict.target().is_some_and(|chain| *chain != names::strays())
 }
 
 /// Interfaces of pods, and those among them whose one pod is isolated for egress.

@@ -180,6 +180,45 @@ mod tests {
         assert_eq!((regarding.name.as_deref(), regarding.uid.as_deref()), (Some("web"), Some("1234")));
     }
 
+    /// Takes one event, refuses the second as known and the third for good.
+    async fn server() -> (kube::Client, tokio::task::JoinHandle<()>) {
+        use axum::http::StatusCode;
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let answer = move |axum::Json(event): axum::Json<serde_json::Value>| {
+            let asked = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let code = [201, 409, 403].get(asked).copied().unwrap_or(500);
+            let status = serde_json::json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "no",
+                "code": code});
+            let body = if code == 201 { event } else { status };
+            async move { (StatusCode::from_u16(code).unwrap(), axum::Json(body)) }
+        };
+        let path = "/apis/events.k8s.io/v1/namespaces/shop/events";
+        let routes = axum::Router::new().route(path, axum::routing::post(answer));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        (kube::Client::try_from(config).unwrap(), serving)
+    }
+
+    #[tokio::test]
+    async fn an_event_is_written_once_and_neither_a_twin_nor_a_refusal_stops_the_queue() {
+        let (client, serving) = server().await;
+        let metrics = Arc::new(Metrics::default());
+        let (events, writer) = Events::to_cluster(client, NodeName::from("a"), Arc::clone(&metrics));
+        for problem in ["one", "two", "three"] {
+            events.tell(&warning(problem));
+        }
+        drop(events);
+        writer.await;
+        serving.abort();
+        let count = |result: EventResult| metrics.events.get_or_create(&result.into()).get();
+        assert_eq!(
+            [count(EventResult::Written), count(EventResult::Known), count(EventResult::Failed)],
+            [1, 1, 1]
+        );
+    }
+
     #[test]
     fn long_words_are_cut_between_characters() {
         assert_eq!(cut("aé", 2), "a");

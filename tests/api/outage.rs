@@ -41,3 +41,17 @@ fn an_agent_that_is_killed_leaves_its_rules_and_its_successor_catches_up() -> Re
     site.becomes("shop/stranger", "shop/server", 80, Outcome::Open)?;
     Ok(())
 }
+
+#[test]
+fn a_server_that_hangs_changes_nothing_and_is_followed_again_once_it_moves() -> Result<(), Failure> {
+    let Some(site) = Site::shop()? else { return Ok(()) };
+    site.apply(ONLY_FRIENDS)?;
+    site.only("shop/friend", "shop/stranger", "shop/server", 80)?;
+    site.api.freeze_apiserver()?;
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    site.only("shop/friend", "shop/stranger", "shop/server", 80)?;
+    site.api.thaw_apiserver()?;
+    site.delete(ONLY_FRIENDS)?;
+    site.becomes("shop/stranger", "shop/server", 80, Outcome::Open)?;
+    Ok(())
+}

@@ -10,7 +10,16 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on shall say so and stop"
 )]
+mod adoption;
+mod bridged;
 mod commands;
 mod conformance;
+mod flows;
 mod parity;
+mod pending;
+mod readers;
 mod rig;
+mod services;
+mod spoof;
+mod swap;
+mod traffic;

@@ -50,7 +50,8 @@ pub fn agree(cni: Cni, count: u64) {
     println!("{asked} connections in {count} worlds agreed, {:.1} s", began.elapsed().as_secs_f32());
 }
 
-fn world(seed: u64) -> World {
+/// The world of a seed.
+pub fn world(seed: u64) -> World {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);

@@ -5,10 +5,12 @@
 mod filter;
 mod objects;
 pub mod proxy;
+mod sighting;
 mod town;
 mod truth;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use podwall_engine::Options;
 use podwall_engine::change::Change;
@@ -20,10 +22,11 @@ use podwall_ruleset::LinkName;
 use podwall_testkit::skip::{Need, ready};
 use serde_json::Value;
 
-pub use filter::Filter;
+pub use filter::{Filter, native, nft, try_nft};
 pub use objects::{namespace, node, pod, policy};
-pub use town::{ADMIN, ALL, WEB, serving, town};
-pub use truth::{Actor, Hop};
+pub use sighting::{EVERY, openings};
+pub use town::{ADMIN, ALL, WEB, serving, town, town_guarded, town_with};
+pub use truth::{Actor, Hop, Via};
 
 /// A cluster in namespaces, its objects, and a filter on each node.
 pub struct Rig {
@@ -34,17 +37,13 @@ pub struct Rig {
     /// Every object as last applied, by kind and name.
     objects: BTreeMap<(String, String), Value>,
     /// Service addresses, by pod.
-    services: BTreeMap<String, Vec<std::net::IpAddr>>,
+    services: BTreeMap<String, Vec<IpAddr>>,
     born: u32,
 }
 
 impl Rig {
-    /// Nodes without pods, filters open but nothing written. `None`, loudly, where a lab cannot be built.
-    pub fn start(nodes: &[NodePlan]) -> Option<Self> {
-        Self::guarded(nodes, &[], &Options::default())
-    }
-
-    /// The same, with the tables of the first nodes guarded as said, and other options.
+    /// Nodes without pods, filters open but nothing written; the tables of the first nodes guarded as said. `None`,
+    /// loudly, where a lab cannot be built.
     pub fn guarded(nodes: &[NodePlan], guards: &[Guard], options: &Options) -> Option<Self> {
         if !ready(&[Need::Root, Need::Program("iptables"), Need::Program("nft")]) {
             return None;
@@ -142,6 +141,11 @@ impl Rig {
     /// Every node's kernel follows its engine.
     pub fn commit(&mut self) {
         self.filters.values_mut().for_each(|filter| drop(filter.commit()));
+    }
+
+    /// Every node's kernel follows its engine, and established flows that are forbidden by now are cut.
+    pub fn commit_and_cut(&mut self) -> usize {
+        self.filters.values_mut().map(|filter| filter.commit_and_cut().len()).sum()
     }
 
     /// Empties every node's table of flows, so that nothing asked before lives on.

@@ -17,7 +17,7 @@ use crate::exec::{self, Said};
 use crate::image::Image;
 use crate::ipset;
 use crate::lower::Unsuited;
-use crate::observe::{self, Folded};
+use crate::observe;
 use crate::own::Owned;
 use crate::probe::{self, Choice, Program, Variant, failed};
 use crate::restore::{self, Change, Saved, TABLE};
@@ -53,7 +53,7 @@ pub struct Iptables {
 struct Standing {
     image: Image,
     ruleset: Ruleset,
-    folded: Folded,
+    alien: Vec<String>,
 }
 
 /// All that a transaction does.
@@ -108,7 +108,7 @@ impl Iptables {
         ipset::read(&said.stdout, &mut saved.image)?;
         let mut folded = observe::fold(&saved.image, &self.families);
         folded.alien.extend(saved.repeated);
-        Ok(Standing { image: saved.image, ruleset: folded.ruleset.clone(), folded })
+        Ok(Standing { image: saved.image, ruleset: folded.ruleset, alien: folded.alien })
     }
 
     fn plan(&self, standing: &Standing, ops: &[Op]) -> Result<Plan, BackendError> {
@@ -117,19 +117,10 @@ impl Iptables {
             apply_op(&mut ruleset, op).map_err(|errno| refused(ops, index, &errno.to_string()))?;
         }
         let unsuited = |(op, unsuited): (usize, Unsuited)| refused(ops, op, &unsuited.to_string());
-        let mut edits = ipset::Edits::of(ops, &standing.ruleset, &ruleset).map_err(unsuited)?;
+        let edits = ipset::Edits::of(ops, &standing.ruleset, &ruleset).map_err(unsuited)?;
         let touched = Touched::of(ops, &standing.ruleset, &ruleset);
         let mut change = touched.change(standing, &ruleset).map_err(unsuited)?;
         change.after.retain(&self.families);
-        for (index, op) in ops.iter().enumerate() {
-            if let Op::DeleteChain(name) = op
-                && let Some(stray) = standing.folded.strays.get(name)
-            {
-                let stray = Owned::of(&ruleset).strays(stray);
-                change.touch(&stray, index);
-                stray.sets.keys().for_each(|name| edits.destroy(index, name));
-            }
-        }
         Ok(Plan { ruleset, change, edits })
     }
 
@@ -233,7 +224,7 @@ impl Backend for Iptables {
     fn observe(&mut self) -> Result<Observed, BackendError> {
         let standing = self.read()?;
         let ruleset = (!standing.image.is_empty()).then(|| standing.ruleset.clone());
-        let alien = standing.folded.alien.clone();
+        let alien = standing.alien.clone();
         self.standing = Some(standing);
         Ok(Observed { ruleset, alien })
     }
@@ -255,6 +246,22 @@ impl Backend for Iptables {
         // After anything but success only a reading tells what stands.
         self.standing = done.is_ok().then_some(standing);
         done
+    }
+
+    fn sweep(&mut self) -> Result<(), BackendError> {
+        let mut standing = self.standing()?;
+        let stray = Owned::of(&standing.ruleset).strays(&standing.image);
+        if stray.is_empty() {
+            self.standing = Some(standing);
+            return Ok(());
+        }
+        let (mut change, mut edits) = (Change::default(), ipset::Edits::default());
+        change.touch(&stray, 0);
+        stray.sets.keys().for_each(|name| edits.destroy(0, name));
+        let plan = Plan { ruleset: standing.ruleset.clone(), change, edits };
+        self.carry_out(&mut standing, plan, &[])?;
+        self.standing = Some(standing);
+        Ok(())
     }
 
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {

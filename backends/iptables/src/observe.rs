@@ -22,8 +22,6 @@ use crate::tag;
 pub(crate) struct Folded {
     pub(crate) ruleset: Ruleset,
     pub(crate) alien: Vec<String>,
-    /// Kernel objects nobody owns, by the neutral chain that stands for them.
-    pub(crate) strays: BTreeMap<ChainName, Image>,
 }
 
 /// Folds what stands.
@@ -267,21 +265,13 @@ fn whole_set(image: &Image, families: &[Family], name: &SetName, mut wanted: Ima
         && wanted.sets.iter().all(|(name, set)| image.sets.get(name) == Some(set))
 }
 
-/// Objects under our prefixes that no neutral object of ours explains. A chain of a name of its own stands for all
-/// of them: the diff deletes it, and they go with it.
+/// Objects under our prefixes that no neutral object of ours explains: `sweep` takes them out.
 fn strays(stray: Image, folded: &mut Folded) {
-    if stray.is_empty() {
-        return;
-    }
     let chains = stray.chains.keys().map(|(_, name)| format!("chain {name}: nothing of ours"));
     let jumps =
         stray.jumps.iter().map(|(_, jump)| format!("{}: a jump that is not ours: {}", jump.hook, jump.line));
     let sets = stray.sets.keys().map(|name| format!("set {name}: nothing of ours"));
-    let all: Vec<String> = chains.chain(jumps).chain(sets).collect();
-    let name = ChainName::of_content("alien", Digest::of(&all));
-    folded.alien.extend(all);
-    folded.ruleset.chains.insert(name.clone(), Arc::new(Chain { base: None, rules: Vec::new() }));
-    folded.strays.insert(name, stray);
+    folded.alien.extend(chains.chain(jumps).chain(sets));
 }
 
 /// Packets and bytes of one rule, all its kernel rules together; `apart`: counted by rules of its own, without target.

@@ -22,7 +22,7 @@ use crate::object::table::{Table, TableFlags};
 use crate::object::{header, table};
 use crate::probe::{Probed, probe};
 use crate::uapi::NFT_MSG_NEWTABLE;
-use crate::{observe, owner, refusal};
+use crate::{observe, owner, refusal, sweep};
 
 /// How often the table is read again when others write meanwhile.
 const ATTEMPTS: u32 = 12;
@@ -56,6 +56,8 @@ pub struct Nftables {
     table: TableFlags,
     held: Held,
     basis: Option<u32>,
+    /// The table was found dormant and is awake now; to be told with the next reading.
+    woken: bool,
 }
 
 /// Whether the kernel refuses everybody else just now.
@@ -81,7 +83,8 @@ impl Nftables {
         };
         let encoder = Encoder::default();
         let (table, held, basis) = (TableFlags::OPEN, Held::No, None);
-        let mut backend = Self { socket, encoder, options, probed, capabilities, table, held, basis };
+        let mut backend =
+            Self { socket, encoder, options, probed, capabilities, table, held, basis, woken: false };
         let standing = observe::table(&mut backend.socket).map_err(failed)?;
         backend.settle(standing)?;
         Ok(backend)
@@ -89,7 +92,12 @@ impl Nftables {
 
     /// Listens for other writers to our table.
     pub fn monitor(&self) -> Result<Monitor, BackendError> {
-        Monitor::open(self.socket.port())
+        Monitor::open(self.port())
+    }
+
+    /// The netlink port our writes come from: what a [`Monitor`] passes over.
+    pub const fn port(&self) -> u32 {
+        self.socket.port()
     }
 
     pub(crate) fn commit_ops(&mut self, ops: &[Op]) -> Result<Receipt, BackendError> {
@@ -161,7 +169,8 @@ impl Nftables {
             (None, Guarded::Watched) => self.stand(TableFlags::OPEN, Held::No),
             (Some(Table { owner: Some(_), .. }), _) => self.stand(TableFlags::OWNED, Held::Yes),
             (Some(table), Guarded::Owned) if table.flags.is_orphan() => {
-                self.take()?;
+                self.reflag(TableFlags::OWNED)?;
+                self.woken |= table.flags.is_dormant();
                 self.stand(TableFlags::OWNED, Held::Yes)
             }
             (Some(_), Guarded::Owned) if self.options.guard == Guard::Owned => {
@@ -169,7 +178,14 @@ impl Nftables {
                     "a table that can be owned: the one that stands cannot; podwall teardown removes it";
                 Err(BackendError::Unsupported { needs: needs.to_owned() })
             }
-            (Some(table), _) => self.stand(table.flags.unowned(), Held::No),
+            (Some(table), _) => {
+                let flags = table.flags.unowned().awake();
+                if table.flags.is_dormant() {
+                    self.reflag(flags)?;
+                    self.woken = true;
+                }
+                self.stand(flags, Held::No)
+            }
         }
     }
 
@@ -179,11 +195,11 @@ impl Nftables {
         Ok(())
     }
 
-    /// Makes us the owner of a table that persisted without one.
-    fn take(&mut self) -> Result<(), BackendError> {
+    /// Makes us the owner of a table that persisted without one, or wakes a dormant one.
+    fn reflag(&mut self, flags: TableFlags) -> Result<(), BackendError> {
         let mut batch = Batch::default();
         batch.begin(Subsystem::Nftables, self.socket.sequence(), None);
-        batch.message(header(NFT_MSG_NEWTABLE, Flags::NONE), |w| table::write(TableFlags::OWNED, w));
+        batch.message(header(NFT_MSG_NEWTABLE, Flags::NONE), |w| table::write(flags, w));
         batch.end(Subsystem::Nftables, Finish::Commit);
         let reply = self.socket.batch(&batch).map_err(failed)?;
         if reply.refused.is_empty() {
@@ -197,7 +213,7 @@ impl Nftables {
         let before = observe::generation(&mut self.socket).map_err(failed)?;
         let standing = observe::table(&mut self.socket).map_err(failed)?;
         self.settle(standing)?;
-        let observed = if standing.is_some() {
+        let mut observed = if standing.is_some() {
             let Some(reading) = observe::read(&mut self.socket).map_err(failed)? else { return Ok(None) };
             Observed { ruleset: Some(reading.ruleset), alien: reading.alien }
         } else {
@@ -211,6 +227,9 @@ impl Nftables {
                 return Ok(None);
             }
             self.basis = Some(after);
+        }
+        if std::mem::take(&mut self.woken) {
+            observed.alien.push("the table was dormant: nothing was enforced".to_owned());
         }
         Ok(Some(observed))
     }
@@ -231,6 +250,25 @@ impl Backend for Nftables {
 
     fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, BackendError> {
         self.commit_ops(transaction.ops())
+    }
+
+    fn sweep(&mut self) -> Result<(), BackendError> {
+        let found = patiently("reading the table", || sweep::strangers(&mut self.socket).map_err(failed))?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.begin(Subsystem::Nftables, self.socket.sequence(), None);
+        found.write(&mut batch);
+        batch.end(Subsystem::Nftables, Finish::Commit);
+        let reply = self.socket.batch(&batch).map_err(failed)?;
+        match reply.refused.first() {
+            None => Ok(()),
+            Some((_, refusal)) => Err(BackendError::Io {
+                doing: format!("taking {found} out of table inet podwall: {refusal}"),
+                source: io::Error::from_raw_os_error(refusal.errno.0),
+            }),
+        }
     }
 
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {

@@ -19,6 +19,7 @@ mod observe;
 mod owner;
 mod probe;
 mod refusal;
+mod sweep;
 mod uapi;
 
 pub use backend::{Guard, Nftables, Options};

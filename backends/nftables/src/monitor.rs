@@ -32,7 +32,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    pub(crate) fn open(own: u32) -> Result<Self, BackendError> {
+    /// Listens to everybody but the socket of that port, in the network namespace of this thread.
+    pub fn open(own: u32) -> Result<Self, BackendError> {
         let socket = Socket::open().map_err(failed)?;
         socket.join(NFNLGRP_NFTABLES).map_err(failed)?;
         Ok(Self { socket, own, touched: BTreeSet::new(), noticed: VecDeque::new() })

@@ -141,7 +141,7 @@ fn rules(socket: &mut Socket) -> Result<Option<BTreeMap<String, Vec<KernelRule>>
 }
 
 /// Dumps objects of our table; false when something changed meanwhile.
-fn ours(
+pub(crate) fn ours(
     socket: &mut Socket,
     (doing, ask, answer): (&'static str, u8, u8),
     fill: impl FnOnce(&mut Writer),

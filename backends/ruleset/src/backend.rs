@@ -8,7 +8,7 @@ use crate::capabilities::Capabilities;
 use crate::error::BackendError;
 use crate::ids::{ChainName, RuleId};
 use crate::ruleset::Ruleset;
-use crate::transaction::Transaction;
+use crate::transaction::{Op, Transaction};
 
 /// A packet filter.
 pub trait Backend: Send {
@@ -24,6 +24,11 @@ pub trait Backend: Send {
     /// All or nothing.
     fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, BackendError>;
 
+    /// Takes out of our table what no ruleset can name. Nothing of ours leads there once the rest is put right.
+    fn sweep(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// Packets and bytes of every counted rule, for metrics and drop reports.
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError>;
 }
@@ -33,7 +38,8 @@ pub trait Backend: Send {
 pub struct Observed {
     /// `None`: there is no table of ours.
     pub ruleset: Option<Ruleset>,
-    /// Chains and sets that hold something we cannot have written; whoever did, the diff replaces it.
+    /// Chains and sets that hold something we cannot have written; whoever did, the diff replaces it, or
+    /// [`Backend::sweep`] takes it out where we have no name for it.
     pub alien: Vec<String>,
 }
 
@@ -41,6 +47,11 @@ impl Observed {
     /// What stands, an absent table read as an empty one.
     pub fn or_empty(self) -> Ruleset {
         self.ruleset.unwrap_or_default()
+    }
+
+    /// What leaves no table behind, not even an empty one; `None` where there is none.
+    pub fn unload(&self) -> Option<Transaction> {
+        self.ruleset.as_ref().map(|_| Transaction::new(vec![Op::DeleteTable]))
     }
 }
 

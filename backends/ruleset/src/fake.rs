@@ -172,6 +172,11 @@ impl Backend for Fake {
         }
     }
 
+    fn sweep(&mut self) -> Result<(), BackendError> {
+        self.alien.clear();
+        Ok(())
+    }
+
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
         let chains = self.table.iter().flat_map(|table| &table.chains);
         let counted = chains.flat_map(|(name, chain)| {

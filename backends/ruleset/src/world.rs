@@ -115,6 +115,15 @@ impl World {
         world
     }
 
+    /// Two policies for all, so that what a seat changes to mostly stands already.
+    pub(crate) fn crowded(&self) -> Self {
+        let mut world = self.clone();
+        for seat in &mut world.0[INGRESS..SELF] {
+            *seat = [1, 5, 6][usize::from(*seat % 3)];
+        }
+        world
+    }
+
     fn is(&self, slot: usize) -> bool {
         self.0[slot] % 2 == 1
     }

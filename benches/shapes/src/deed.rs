@@ -128,6 +128,20 @@ impl Script {
 }
 
 impl Turn {
+    /// A whole ruleset from nothing.
+    pub fn load(ruleset: &Ruleset) -> Self {
+        let before = Ruleset::default();
+        let delta = Delta::between(&before, ruleset);
+        Self { changes: Vec::new(), before, delta, after: ruleset.clone() }
+    }
+
+    /// The way back, without the changes that would lead there.
+    #[must_use]
+    pub fn undone(&self) -> Self {
+        let (before, after) = (self.after.clone(), self.before.clone());
+        Self { changes: Vec::new(), delta: Delta::between(&before, &after), before, after }
+    }
+
     fn of(changes: Vec<Change>, engine: &mut Engine) -> Self {
         let before = engine.ruleset().clone();
         changes.iter().for_each(|change| engine.apply(change.clone()));

@@ -60,6 +60,15 @@ impl Shape {
         Self { name, local: pods, remote: 0, namespaces: pods / 20, values: pods / 50 }
     }
 
+    /// Every shape there is.
+    pub const ALL: [Self; 5] =
+        [Self::HUNDRED, Self::USUAL, Self::THOUSAND, Self::CLUSTER, Self::TEN_THOUSAND];
+
+    /// A shape by the name tables use.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|shape| shape.name == name)
+    }
+
     /// Pods altogether.
     pub const fn pods(&self) -> u32 {
         self.local + self.remote
@@ -228,8 +237,8 @@ fn node(number: u32) -> Value {
         "metadata": { "name": format!("node-{number}"), "uid": format!("node-uid-{number}") },
         "status": { "addresses": [{ "type": "InternalIP", "address": format!("172.16.{}.{}", number / 250, number % 250 + 1) }] },
     });
-    if number == 0 {
-        object["spec"] = json!({ "podCIDRs": ["10.200.0.0/16"] });
+    if let Some(fields) = object.as_object_mut().filter(|_| number == 0) {
+        fields.insert("spec".to_owned(), json!({ "podCIDRs": ["10.200.0.0/16"] }));
     }
     object
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use podwall_ruleset::fake::apply_op;
 use podwall_ruleset::stage::StageKind;
-use podwall_ruleset::{Backend, BackendError, Observed, Op, Receipt, Ruleset, Stage, Transaction};
+use podwall_ruleset::{Backend, BackendError, Guard, Observed, Op, Receipt, Ruleset, Stage, Transaction};
 
 use crate::telemetry::metrics::CommitResult;
 use crate::telemetry::server::Telemetry;
@@ -43,9 +43,14 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Starts to listen for other writers.
+pub type StartListening = Box<dyn FnMut() -> Result<(), BackendError> + Send>;
+
 /// The kernel's side of the apply thread.
 pub(super) struct Kernel {
     backend: Box<dyn Backend>,
+    /// Until somebody listens: other programs may take the place of an owned table before it is there.
+    start_listening: Option<StartListening>,
     standing: Ruleset,
     reap: Option<Reap>,
     telemetry: Telemetry,
@@ -58,8 +63,13 @@ struct Reap {
 }
 
 impl Kernel {
-    pub(super) fn new(backend: Box<dyn Backend>, telemetry: Telemetry) -> Self {
-        Self { backend, standing: Ruleset::default(), reap: None, telemetry }
+    pub(super) fn new(
+        backend: Box<dyn Backend>,
+        start_listening: StartListening,
+        telemetry: Telemetry,
+    ) -> Self {
+        let (start_listening, standing) = (Some(start_listening), Ruleset::default());
+        Self { backend, start_listening, standing, reap: None, telemetry }
     }
 
     /// What stands.
@@ -69,15 +79,52 @@ impl Kernel {
 
     /// Reads the table back; from now on that is what stands.
     pub(super) fn observe(&mut self) -> Result<Observed, BackendError> {
-        let observed = self.backend.observe()?;
+        let observed = self.look()?;
         self.reap = None;
         self.standing = observed.ruleset.clone().unwrap_or_default();
         Ok(observed)
     }
 
+    /// Reads, and listens from then on where the kernel does not refuse other writers.
+    fn look(&mut self) -> Result<Observed, BackendError> {
+        let observed = self.backend.observe()?;
+        if self.backend.capabilities().guard == Guard::Owned {
+            return Ok(observed);
+        }
+        let Some(mut start) = self.start_listening.take() else { return Ok(observed) };
+        if let Err(error) = start() {
+            self.start_listening = Some(start);
+            return Err(error);
+        }
+        // Once more, for what was written before anybody listened.
+        let mut again = self.backend.observe()?;
+        again.alien.extend(observed.alien);
+        Ok(again)
+    }
+
+    /// Takes out what no ruleset can name, and looks whether everything is ours now.
+    pub(super) fn sweep(&mut self) -> Result<(), Failure> {
+        self.backend.sweep().map_err(Failure::unsent)?;
+        let observed = self.look().map_err(Failure::unsent)?;
+        if observed.alien.is_empty() {
+            return Ok(());
+        }
+        let doing = format!("table inet podwall holds what is not podwall's: {}", observed.alien.join("; "));
+        Err(Failure::unsent(BackendError::Io { doing, source: std::io::ErrorKind::Other.into() }))
+    }
+
+    /// Takes the whole table away, and answers what was in it.
+    pub(super) fn unload(&mut self) -> Result<Ruleset, Failure> {
+        let observed = self.observe().map_err(Failure::unsent)?;
+        if let Some(unload) = observed.unload() {
+            self.commit(&unload)?;
+        }
+        Ok(observed.or_empty())
+    }
+
     /// Reads the table back and compares; what waits to be deleted counts as standing.
     pub(super) fn is_as_committed(&mut self) -> Result<bool, BackendError> {
-        let observed = self.backend.observe()?;
+        let observed = self.look()?;
         Ok(observed.alien.is_empty() && observed.or_empty() == self.standing)
     }
 

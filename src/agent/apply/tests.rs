@@ -17,6 +17,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
 
+mod adversary;
+
 /// A fake the test can look into while the applier holds it.
 #[derive(Clone)]
 struct Shared {
@@ -60,6 +62,10 @@ impl Backend for Shared {
         self.fake.lock().unwrap().commit(transaction)
     }
 
+    fn sweep(&mut self) -> Result<(), BackendError> {
+        self.fake.lock().unwrap().sweep()
+    }
+
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
         self.fake.lock().unwrap().counters()
     }
@@ -81,6 +87,7 @@ impl Case {
         let (jobs, received) = mpsc::channel();
         let applier = Applier::new(Setup {
             backend: Box::new(backend.clone()),
+            start_listening: Box::new(|| Ok(())),
             established: Established::Recheck,
             outcomes: sender,
             jobs,
@@ -311,7 +318,7 @@ fn a_chain_the_kernel_keeps_refusing_is_blamed_and_everything_else_is_enforced()
     }
     let mut case = Case::settled();
     let picky = Picky(case.backend.clone());
-    case.applier.kernel = Kernel::new(Box::new(picky), Telemetry::default());
+    case.applier.kernel = Kernel::new(Box::new(picky), Box::new(|| Ok(())), Telemetry::default());
     case.applier.state = State::Lost { cause: RepairCause::Start, ask: Some(Instant::now()) };
     case.settle();
     case.change(Change::Policy(policy("open", Some("192.0.2.0/25"))));

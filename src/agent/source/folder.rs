@@ -1,9 +1,11 @@
 //! What a folder of manifests says, and how that changes from one look to the next.
 //!
-//! Owns three rules. A broken file keeps its last good content and is reported with file and line; one that was never
-//! good counts as far as its documents can be read. An object in two
-//! files is taken from the first by name. A file that is being written is read once it rests, because half a file
-//! may be well-formed and would open what its other half closes.
+//! Owns four rules, all so that nothing opens by accident. A broken file keeps its last good content and is reported
+//! with file and line; one that was never good counts as far as its documents can be read. An object in two files is
+//! taken from the first by name. A file that is being written is read once it rests, because half a file may be
+//! well-formed and would open what its other half closes. What disappears counts until it has stayed away: editors
+//! and version control take a file away before they put the next one there, and a mount that goes leaves an empty
+//! folder behind.
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,9 @@ use crate::manifests::{self, Manifest, ManifestError, Place};
 /// A file younger than this may still be in the making.
 pub const SETTLE: Duration = Duration::from_millis(50);
 
+/// A file that is away for less than this comes back changed.
+pub const VANISH: Duration = Duration::from_millis(200);
+
 /// What a look found.
 #[derive(Debug, Default)]
 pub struct Look {
@@ -26,9 +31,9 @@ pub struct Look {
     pub inputs: Vec<Input>,
     /// Every file that cannot be used as it is, with the reason.
     pub problems: Vec<String>,
-    /// Some file is in the making: look again soon.
+    /// Some file is in the making, or perhaps being replaced: look again soon.
     pub unsettled: bool,
-    /// The folder could be read.
+    /// The folder could be read and says something.
     pub complete: bool,
 }
 
@@ -36,6 +41,8 @@ pub struct Look {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// Device and inode, when it last held a manifest.
+    identity: Option<(u64, u64)>,
     files: BTreeMap<PathBuf, Content>,
     applied: BTreeMap<Key, Entry>,
     duplicates: BTreeSet<String>,
@@ -46,6 +53,8 @@ struct Content {
     stamp: Option<Stamp>,
     entries: Vec<(Key, Entry)>,
     problem: Option<String>,
+    /// When it was first found missing.
+    missing: Option<SystemTime>,
 }
 
 /// Tells versions of a file apart. The inode notices a file put in place of another within one tick of the clock.
@@ -69,7 +78,13 @@ struct Entry {
 impl Folder {
     /// A folder nothing was read from yet.
     pub const fn new(path: PathBuf) -> Self {
-        Self { path, files: BTreeMap::new(), applied: BTreeMap::new(), duplicates: BTreeSet::new() }
+        Self {
+            path,
+            identity: None,
+            files: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            duplicates: BTreeSet::new(),
+        }
     }
 
     /// Where it is.
@@ -80,59 +95,125 @@ impl Folder {
     /// Reads what changed since the last look.
     pub fn look(&mut self, now: SystemTime) -> Look {
         let mut look = Look::default();
-        let files = match manifests::files_of(&self.path) {
+        let files = match self.list() {
             Ok(files) => files,
-            Err(error) => {
-                look.problems.push(with_cause(&error));
+            Err(problem) => {
+                look.problems.push(problem);
                 return look;
             }
         };
-        let mut changed = self.forget_all_but(&files);
-        for file in files {
-            match stamp(&file) {
-                Some(stamp) if resting(&stamp, now) => changed |= self.reread(file, stamp),
-                Some(_) => look.unsettled = true,
-                None => {}
+        let mut changed = false;
+        for file in &files {
+            match self.visit(file, now) {
+                Visit::Same => {}
+                Visit::Changed => changed = true,
+                Visit::InTheMaking => look.unsettled = true,
             }
         }
+        // What goes here may come back in a file that is in the making.
+        let mended = !look.unsettled;
+        let away = self.miss(&files, now);
+        if mended {
+            changed |= self.forget(&away);
+        }
+        look.unsettled |= self.files.values().any(|content| content.missing.is_some());
         if changed {
             self.resolve(&mut look.inputs);
         }
         // A new file in the making may hold the policy that closes what another file opens.
-        look.complete = !look.unsettled;
+        look.complete = !look.unsettled && !files.is_empty();
         look.problems.extend(self.files.values().filter_map(|content| content.problem.clone()));
+        if files.is_empty() {
+            look.problems.push(format!("{}: no manifest in it", self.path.display()));
+        }
         look
     }
 
-    fn forget_all_but(&mut self, files: &[PathBuf]) -> bool {
-        let before = self.files.len();
-        self.files.retain(|file, _| files.binary_search(file).is_ok());
-        before != self.files.len()
+    /// The files, unless nothing can be learnt from them.
+    fn list(&mut self) -> Result<Vec<PathBuf>, String> {
+        let files = manifests::files_of(&self.path).map_err(|error| with_cause(&error))?;
+        let identity = self.path.metadata().ok().map(|folder| (folder.dev(), folder.ino()));
+        if !files.is_empty() {
+            self.identity = identity;
+        } else if !self.files.is_empty() && self.identity != identity {
+            let folder = self.path.display();
+            return Err(format!(
+                "{folder}: another, empty folder is in its place (unmounted?); what it said before counts"
+            ));
+        }
+        Ok(files)
     }
 
-    /// Answers whether the file's content is another now.
-    fn reread(&mut self, file: PathBuf, stamp: Stamp) -> bool {
-        let content = self.files.entry(file.clone()).or_default();
-        if content.stamp == Some(stamp) {
-            return false;
+    fn visit(&mut self, file: &Path, now: SystemTime) -> Visit {
+        match stamp(file) {
+            Ok(stamp) if resting(&stamp, now) => self.reread(file, stamp),
+            Ok(_) => Visit::InTheMaking,
+            Err(source) => {
+                let content = self.files.entry(file.to_owned()).or_default();
+                content.stamp = None;
+                content.missing = None;
+                let problem = with_cause(&ManifestError::Read { file: file.to_owned(), source });
+                content.problem = Some(format!("{problem}; its last good content is kept"));
+                Visit::Same
+            }
         }
-        content.stamp = Some(stamp);
-        let (manifests, error) = match std::fs::read_to_string(&file) {
-            Ok(text) => manifests::parse_leniently(&file, &text),
-            Err(source) => (Vec::new(), Some(ManifestError::Read { file, source })),
-        };
-        let Some(error) = error else {
-            content.problem = None;
-            content.entries = manifests.into_iter().filter_map(entry).collect();
-            return true;
-        };
-        if !content.entries.is_empty() {
-            content.problem = Some(format!("{}; its last good content is kept", with_cause(&error)));
-            return false;
+    }
+
+    /// Notes which files are not there; answers those that have been away long enough.
+    fn miss(&mut self, files: &[PathBuf], now: SystemTime) -> Vec<PathBuf> {
+        let mut away = Vec::new();
+        for (file, content) in &mut self.files {
+            if files.binary_search(file).is_ok() {
+                content.missing = None;
+                continue;
+            }
+            let since = *content.missing.get_or_insert(now);
+            match now.duration_since(since) {
+                Ok(gone) if gone >= VANISH => away.push(file.clone()),
+                Ok(_) => {}
+                // The clock was set back: count anew.
+                Err(_) => content.missing = Some(now),
+            }
         }
-        content.problem = Some(format!("{}; only the file's readable documents count", with_cause(&error)));
-        content.entries = manifests.into_iter().filter_map(entry).collect();
-        true
+        away
+    }
+
+    fn forget(&mut self, away: &[PathBuf]) -> bool {
+        away.iter().for_each(|file| drop(self.files.remove(file)));
+        !away.is_empty()
+    }
+
+    /// Reads a file whose stamp is another than last time.
+    fn reread(&mut self, file: &Path, seen: Stamp) -> Visit {
+        let content = self.files.entry(file.to_owned()).or_default();
+        content.missing = None;
+        if content.stamp == Some(seen) {
+            return Visit::Same;
+        }
+        let read = std::fs::read_to_string(file);
+        // Somebody may have begun to write after the look at its stamp.
+        if stamp(file).ok() != Some(seen) {
+            return Visit::InTheMaking;
+        }
+        content.stamp = Some(seen);
+        let (entries, error) = match read {
+            Ok(text) => understood(file, &text),
+            Err(source) => {
+                (Vec::new(), Some(with_cause(&ManifestError::Read { file: file.to_owned(), source })))
+            }
+        };
+        content.problem = match error {
+            None => None,
+            Some(error) if content.entries.is_empty() => {
+                Some(format!("{error}; only the file's readable documents count"))
+            }
+            Some(error) => {
+                content.problem = Some(format!("{error}; its last good content is kept"));
+                return Visit::Same;
+            }
+        };
+        content.entries = entries;
+        Visit::Changed
     }
 
     /// Works out which entry of each object counts, and what that changes.
@@ -148,12 +229,6 @@ impl Folder {
         for words in duplicates.difference(&self.duplicates) {
             tracing::warn!("{words}");
         }
-        for (key, old) in &self.applied {
-            let replaced = wanted.get(key).is_some_and(|new| same_identity(&old.change, &new.change));
-            if let (false, Some(change)) = (replaced, ingest::removal(&old.change)) {
-                inputs.push(Input::Object { change, warnings: Vec::new() });
-            }
-        }
         for (key, entry) in &wanted {
             let known = self
                 .applied
@@ -163,26 +238,43 @@ impl Folder {
                 inputs.push(Input::Object { change: entry.change.clone(), warnings: entry.warnings.clone() });
             }
         }
+        // After what comes: a policy that is renamed must not be away for a moment.
+        for (key, old) in &self.applied {
+            let replaced = wanted.get(key).is_some_and(|new| same_identity(&old.change, &new.change));
+            if let (false, Some(change)) = (replaced, ingest::removal(&old.change)) {
+                inputs.push(Input::Object { change, warnings: Vec::new() });
+            }
+        }
         self.applied = wanted.into_iter().map(|(key, entry)| (key.clone(), entry.clone())).collect();
         self.duplicates = duplicates;
     }
 }
 
-fn entry(manifest: Manifest) -> Option<(Key, Entry)> {
-    let Manifest { place, object } = manifest;
-    match ingest::object(&object) {
-        Ok(Some((change, mut warnings))) => {
-            for warning in &mut warnings {
-                warning.problem = format!("{} ({place})", warning.problem);
+/// What a look at one file found.
+enum Visit {
+    Same,
+    Changed,
+    InTheMaking,
+}
+
+/// The objects of a text, and the first thing that is wrong with it.
+fn understood(file: &Path, text: &str) -> (Vec<(Key, Entry)>, Option<String>) {
+    let (manifests, error) = manifests::parse_leniently(file, text);
+    let mut first_error = error.map(|error| with_cause(&error));
+    let mut entries = Vec::new();
+    for Manifest { place, object } in manifests {
+        match ingest::object(&object) {
+            Ok(Some((change, mut warnings))) => {
+                for warning in &mut warnings {
+                    warning.problem = format!("{} ({place})", warning.problem);
+                }
+                entries.push((key(&object), Entry { place, change, warnings }));
             }
-            Some((key(&object), Entry { place, change, warnings }))
-        }
-        Ok(None) => None,
-        Err(warning) => {
-            tracing::error!("{place}: {warning}");
-            None
+            Ok(None) => {}
+            Err(warning) => drop(first_error.get_or_insert_with(|| format!("{place}: {warning}"))),
         }
     }
+    (entries, first_error)
 }
 
 fn key(object: &Value) -> Key {
@@ -206,9 +298,9 @@ fn same_identity(old: &Change, new: &Change) -> bool {
     ingest::removal(old) == ingest::removal(new)
 }
 
-fn stamp(file: &Path) -> Option<Stamp> {
-    let metadata = file.metadata().ok()?;
-    Some(Stamp { modified: metadata.modified().ok()?, size: metadata.len(), inode: metadata.ino() })
+fn stamp(file: &Path) -> std::io::Result<Stamp> {
+    let metadata = file.metadata()?;
+    Ok(Stamp { modified: metadata.modified()?, size: metadata.len(), inode: metadata.ino() })
 }
 
 /// A time in the future is another machine's clock: nothing to wait for.

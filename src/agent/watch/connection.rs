@@ -57,6 +57,22 @@ impl Connection {
         self.inputs.send(Input::Watch(self.feed, None)).await
     }
 
+    /// A list was read whole: as of now nothing is missed, though the watch does not stand yet.
+    pub(super) async fn listed(&mut self) -> Result<(), Stopping> {
+        let Some(away) = &mut self.away else { return Ok(()) };
+        away.since = Instant::now();
+        if std::mem::take(&mut away.told_stale) {
+            self.inputs.send(Input::Watch(self.feed, None)).await?;
+        }
+        Ok(())
+    }
+
+    /// The watch is over; no failure by itself, but the time counts until the next one stands.
+    pub(super) fn ended(&mut self) {
+        self.metrics.watch_connected.get_or_create(&self.feed.kind().into()).set(0);
+        self.leave("the watch ended");
+    }
+
     /// Notes a failure, then waits: longer after each, at random, so that a fleet does not come back as one.
     pub(super) async fn failed(&mut self, reason: &str) -> Result<(), Stopping> {
         self.metrics.watch_connected.get_or_create(&self.feed.kind().into()).set(0);

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -158,12 +158,26 @@ impl Tethered {
             let mut nothing = [0; 64];
             let mut input = std::io::stdin();
             while matches!(input.read(&mut nothing), Ok(read) if read > 0) {}
-            drop(fs::remove_dir_all(folder));
+            remove(&folder);
             std::process::exit(0)
         };
         let thread = std::thread::Builder::new().name("tether".to_owned()).spawn(wait);
         thread.map_err(|error| CliError::io("watching standard input", error))?;
         let words = std::iter::once("podwall".to_owned()).chain(self.words);
         Cli::parse_from(words).run()
+    }
+}
+
+/// Removes the folder for good. An agent that is just starting may still be making its own part of it, so absence
+/// only counts once it has lasted.
+fn remove(folder: &Path) {
+    let mut absent = 0;
+    for _ in 0..100 {
+        drop(fs::remove_dir_all(folder));
+        absent = if folder.exists() { 0 } else { absent + 1 };
+        if absent > 3 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }

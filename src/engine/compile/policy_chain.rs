@@ -24,7 +24,7 @@ const LAYOUT: &str = "1";
 
 /// Protocol and port entries of one rule up to which each is a rule of its own (76 ns each, `nftables.md` 2.2);
 /// more share one set lookup.
-const FEW_PORTS: usize = 4;
+pub(crate) const FEW_PORTS: usize = 4;
 
 /// What decides the content of a chain.
 #[derive(Debug, Clone)]

@@ -35,7 +35,7 @@ impl Local {
     }
 
     fn isolated(&self) -> bool {
-        self.verdicts().any(|verdict| verdict.target().is_some())
+        self.verdicts().any(plan::isolates)
     }
 }
 
@@ -103,16 +103,15 @@ impl Engine {
     }
 
     fn judge(&mut self, address: IpAddr, pod: &Arc<Pod>) -> Local {
-        let mut verdict = |direction| match plan::governed(&self.cluster, pod, direction) {
-            None => Verdict::Return,
-            Some((governing, subject_ports)) => {
-                let family = Family::of(&address);
-                let request =
-                    ChainRequest { direction, family, governing: &governing, subject_ports: &subject_ports };
-                self.enter_chain(address, &request)
-            }
+        let mut judged = |direction| {
+            let (governing, subject_ports) = plan::governed(&self.cluster, pod, direction)?;
+            let family = Family::of(&address);
+            let request =
+                ChainRequest { direction, family, governing: &governing, subject_ports: &subject_ports };
+            Some(self.enter_chain(address, &request))
         };
-        let (ingress, egress) = (verdict(Direction::Ingress), verdict(Direction::Egress));
+        let (ingress, egress) = (judged(Direction::Ingress), judged(Direction::Egress));
+        let (ingress, egress) = plan::verdicts(ingress, egress);
         Local { owner: Some(pod.uid.clone()), ingress, egress }
     }
 
@@ -131,8 +130,7 @@ impl Engine {
         match (old, new) {
             (Some(old), Some(new)) if old.owner == new.owner => {
                 let tighter = |direction| {
-                    new.verdict(direction) != old.verdict(direction)
-                        && new.verdict(direction).target().is_some()
+                    new.verdict(direction) != old.verdict(direction) && plan::isolates(new.verdict(direction))
                 };
                 if Direction::BOTH.into_iter().any(tighter) {
                     self.tightened.insert(address);
@@ -258,7 +256,7 @@ impl Engine {
 
     /// Interfaces changed: both sets of interfaces anew.
     pub(super) fn sync_links(&mut self) {
-        let closed = self.locals.iter().filter(|(_, local)| local.egress.target().is_some());
+        let closed = self.locals.iter().filter(|(_, local)| plan::isolates(&local.egress));
         let closed: BTreeSet<IpAddr> = closed.map(|(address, _)| *address).collect();
         let (pods, guarded) = plan::links(&self.cluster, &closed);
         self.sync_set(&names::pod_links(), &pods.into_iter().map(Key::Link).collect());
@@ -273,7 +271,7 @@ impl Engine {
             return;
         }
         let shut =
-            |address: &IpAddr| self.locals.get(address).is_some_and(|local| local.egress.target().is_some());
+            |address: &IpAddr| self.locals.get(address).is_some_and(|local| plan::isolates(&local.egress));
         let guarded = self.cluster.on_link(&link).any(shut);
         if guarded {
             self.recorder.put(&names::guarded_links(), Key::Link(link), Value::Member);

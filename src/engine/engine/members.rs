@@ -1,42 +1,70 @@
 //! Who is in which group. A group lives as long as a chain of this node points to it.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use podwall_ruleset::{ChainName, Family, Key, SetName, SetSpec, Value};
 
-use crate::model::{Pod, Text};
+use crate::cluster::Cluster;
+use crate::model::{Labels, Pod, Text};
 use crate::resolve::Group;
 
 use super::Engine;
 use super::locals::LiveChain;
+use super::reach::Anchor;
 
 /// A group with a set in the kernel.
 #[derive(Debug)]
 pub(super) struct LiveGroup {
     group: Group,
     family: Family,
+    /// Where it hangs in the reach.
+    anchors: Vec<Anchor>,
     /// Chains that look at it.
     pub(super) users: BTreeSet<ChainName>,
+}
+
+impl LiveGroup {
+    /// What the pod brings to the group through one of its addresses.
+    fn keys(&self, cluster: &Cluster, pod: &Pod, address: IpAddr) -> Vec<Key> {
+        if self.group.covers_namespace(&pod.namespace, cluster.namespace(&pod.namespace)) {
+            self.group.keys(pod, address)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The pods among which all its members are.
+    fn candidates<'a>(&'a self, cluster: &'a Cluster) -> Box<dyn Iterator<Item = &'a Arc<Pod>> + 'a> {
+        match self.anchors.first() {
+            None => Box::new(std::iter::empty()),
+            Some(Anchor::Home(home) | Anchor::HomeLabel(home, ..)) => Box::new(cluster.pods_in(home)),
+            Some(Anchor::Label(..)) => Box::new(self.anchors.iter().flat_map(|anchor| match anchor {
+                Anchor::Label(key, value) => cluster.pods_labelled(key, value).collect(),
+                Anchor::HomeLabel(..) | Anchor::Home(_) | Anchor::SpaceLabel(..) | Anchor::Anything => vec![],
+            })),
+            Some(Anchor::SpaceLabel(..) | Anchor::Anything) => {
+                let covered = |name: &&Text| self.group.covers_namespace(name, cluster.namespace(name));
+                Box::new(cluster.inhabited().filter(covered).flat_map(|name| cluster.pods_in(name)))
+            }
+        }
+    }
 }
 
 impl Engine {
     /// The address went from one pod to another (or its pod changed): what is it a member of now?
     pub(super) fn refresh_members(&mut self, address: IpAddr, old: Option<&Pod>, new: Option<&Pod>) {
-        let nothing = BTreeSet::new();
-        let covering =
-            |pod: Option<&Pod>| pod.and_then(|pod| self.covering.get(&pod.namespace)).unwrap_or(&nothing);
-        let (before, after) = (covering(old), covering(new));
+        let (cluster, reach) = (&self.cluster, &self.reach);
+        let possible = |pod| reach.of(pod, cluster.namespace(&pod.namespace));
+        let sets: BTreeSet<&SetName> = [old, new].into_iter().flatten().flat_map(possible).collect();
         let mut edits = Vec::new();
-        // Usually one and the same set of groups; most of them have nothing to do with the pod.
-        for set in before.union(after) {
+        for set in sets {
             let Some(live) = self.groups.get(set).filter(|live| live.family == Family::of(&address)) else {
                 continue;
             };
-            let keys = |pod: Option<&Pod>, covering: &BTreeSet<SetName>| match pod {
-                Some(pod) if covering.contains(set) => live.group.keys(pod, address),
-                Some(_) | None => Vec::new(),
-            };
-            let (was, is) = (keys(old, before), keys(new, after));
+            let keys =
+                |pod: Option<&Pod>| pod.map(|pod| live.keys(cluster, pod, address)).unwrap_or_default();
+            let (was, is) = (keys(old), keys(new));
             if was != is {
                 edits.push((set.clone(), was, is));
             }
@@ -65,40 +93,36 @@ impl Engine {
         self.tightened.extend(chains.flat_map(|chain| chain.users.iter().copied()));
     }
 
-    /// A namespace got its first pod: find the groups that look into it.
-    pub(super) fn cover_namespace(&mut self, namespace: &Text) {
-        if !self.covering.contains_key(namespace) {
-            let sets = self.sets_covering(namespace);
-            self.covering.insert(namespace.clone(), sets);
-        }
-    }
-
-    fn sets_covering(&self, namespace: &Text) -> BTreeSet<SetName> {
-        let labels = self.cluster.namespace(namespace);
-        let covers = |live: &LiveGroup| live.group.covers_namespace(namespace, labels);
-        self.groups.iter().filter(|(_, live)| covers(live)).map(|(set, _)| set.clone()).collect()
-    }
-
     /// Labels of a namespace changed: groups may have begun or ceased to look into it.
-    pub(super) fn recover_namespace(&mut self, namespace: &Text) {
-        let Some(was) = self.covering.get(namespace).cloned() else { return };
-        let is = self.sets_covering(namespace);
-        for set in was.difference(&is) {
-            let keys = self.keys_of_namespace(set, namespace);
-            self.exchange(set, &keys, &[]);
+    pub(super) fn recover_namespace(&mut self, namespace: &Text, old: Option<&Labels>) {
+        let new = self.cluster.namespace(namespace);
+        let covers = |live: &LiveGroup, labels| live.group.covers_namespace(namespace, labels);
+        let moved = self.groups.iter().filter(|(_, live)| covers(live, old) != covers(live, new));
+        let (joined, left): (Vec<_>, Vec<_>) = moved.partition(|(_, live)| covers(live, new));
+        let names = |groups: Vec<(&SetName, &LiveGroup)>| -> Vec<SetName> {
+            groups.into_iter().map(|(set, _)| set.clone()).collect()
+        };
+        let (joined, left) = (names(joined), names(left));
+        for set in left {
+            let keys = self.keys_of_namespace(&set, namespace);
+            self.exchange(&set, &keys, &[]);
         }
-        for set in is.difference(&was) {
-            let keys = self.keys_of_namespace(set, namespace);
-            self.exchange(set, &[], &keys);
+        for set in joined {
+            let keys = self.keys_of_namespace(&set, namespace);
+            self.exchange(&set, &[], &keys);
         }
-        self.covering.insert(namespace.clone(), is);
     }
 
     /// All keys the owners of addresses in a namespace bring to a group.
     fn keys_of_namespace(&self, set: &SetName, namespace: &str) -> Vec<Key> {
         let Some(live) = self.groups.get(set) else { return Vec::new() };
+        self.keys_of(live, self.cluster.pods_in(namespace))
+    }
+
+    /// All keys the pods bring to a group, where they own their addresses; whether it covers them is not asked.
+    fn keys_of<'a>(&self, live: &LiveGroup, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Vec<Key> {
         let mut keys = Vec::new();
-        for pod in self.cluster.pods_in(namespace).filter(|pod| pod.counts()) {
+        for pod in pods.filter(|pod| pod.counts()) {
             for address in pod.addresses.iter().filter(|address| Family::of(address) == live.family) {
                 if self.cluster.owner(*address).is_some_and(|owner| owner.uid == pod.uid) {
                     keys.extend(live.group.keys(pod, *address));
@@ -121,19 +145,16 @@ impl Engine {
     }
 
     fn add_group(&mut self, group: &Group, family: Family, set: &SetName, spec: SetSpec) {
-        let live = LiveGroup { group: group.clone(), family, users: BTreeSet::new() };
-        self.groups.insert(set.clone(), live);
+        let anchors = self.reach.add(group, set);
+        let live = LiveGroup { group: group.clone(), family, anchors, users: BTreeSet::new() };
         self.recorder.put_set(set, spec);
-        let namespaces: Vec<Text> = self.cluster.inhabited().cloned().collect();
-        for namespace in namespaces {
-            if !group.covers_namespace(&namespace, self.cluster.namespace(&namespace)) {
-                continue;
-            }
-            self.covering.entry(namespace.clone()).or_default().insert(set.clone());
-            for key in self.keys_of_namespace(set, &namespace) {
-                self.recorder.put(set, key, Value::Member);
-            }
+        let covered =
+            |pod: &&Arc<Pod>| group.covers_namespace(&pod.namespace, self.cluster.namespace(&pod.namespace));
+        let keys = self.keys_of(&live, live.candidates(&self.cluster).filter(covered));
+        for key in keys {
+            self.recorder.put(set, key, Value::Member);
         }
+        self.groups.insert(set.clone(), live);
     }
 
     /// A chain no longer looks at a group; the last one takes the set along.
@@ -141,11 +162,9 @@ impl Engine {
         let Some(live) = self.groups.get_mut(set) else { return };
         live.users.remove(chain);
         if live.users.is_empty() {
+            self.reach.remove(&live.anchors, set);
             self.groups.remove(set);
             self.recorder.drop_set(set);
-            for sets in self.covering.values_mut() {
-                sets.remove(set);
-            }
         }
     }
 }

@@ -8,7 +8,7 @@ use podwall_ruleset::{Family, Protocol};
 use crate::model::{self, Life, NamedPort, Network, NodeName, Text};
 use crate::warning::Warning;
 
-use super::{labels, namespace_of, reference, uid};
+use super::{address, labels, namespace_of, reference, uid};
 
 /// A pod. Only one without a name is refused.
 pub fn pod(pod: &Pod) -> Result<model::Pod, Warning> {
@@ -45,10 +45,9 @@ pub fn pod(pod: &Pod) -> Result<model::Pod, Warning> {
 /// At most one of each family. A `podIP` that does not lead the list is believed alone, as the API server does for
 /// old kubelets (W6, `Convert_v1_PodStatus_To_core_PodStatus`).
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {
-    let read = |text: &str| text.parse::<IpAddr>().ok();
     let listed: Vec<IpAddr> =
-        status.pod_ips.iter().flatten().filter_map(|entry| entry.ip.as_deref()).filter_map(read).collect();
-    let believed = match status.pod_ip.as_deref().and_then(read) {
+        status.pod_ips.iter().flatten().filter_map(|entry| entry.ip.as_deref()).filter_map(address).collect();
+    let believed = match status.pod_ip.as_deref().and_then(address) {
         Some(single) if listed.first() != Some(&single) => vec![single],
         Some(_) | None => listed,
     };

@@ -93,7 +93,7 @@ pub(super) fn reference(raw: &Value, kind: &'static str) -> ObjectRef {
     let home = if matches!(kind, "Namespace" | "Node") { "" } else { "default" };
     ObjectRef {
         kind,
-        namespace: Text::from(of("namespace").unwrap_or(home)),
+        namespace: Text::from(of("namespace").filter(|namespace| !namespace.is_empty()).unwrap_or(home)),
         name: Text::from(of("name").unwrap_or_default()),
         uid: Text::from(of("uid").unwrap_or_default()),
     }

@@ -16,7 +16,17 @@ impl Labels {
 
     /// All of them, in order of keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        self.texts().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// The same, as they are held.
+    pub fn texts(&self) -> impl Iterator<Item = &(Text, Text)> {
+        self.0.iter()
+    }
+
+    /// The same labels in other memory: `shared` answers with the texts to hold instead.
+    pub fn held_as(&self, shared: impl Fn(&(Text, Text)) -> (Text, Text)) -> Self {
+        Self(self.0.iter().map(shared).collect())
     }
 }
 

@@ -12,7 +12,7 @@ use podwall_testkit::world::NODES;
 use serde_json::Value;
 
 use crate::rig::Rig;
-use crate::rig::proxy::{OutsideTraffic, Service, ServicePort};
+use crate::rig::proxy::{Mode, OutsideTraffic, Service, ServicePort};
 
 /// Places on each node a world may put a pod.
 const SLOTS: u16 = 8;
@@ -85,7 +85,7 @@ impl Ground {
             let outside = OutsideTraffic::Cluster;
             services.push(Service { addresses: portals, ports: ports.to_vec(), endpoints, outside });
         }
-        self.rig.load_services(&services);
+        self.rig.load_services(Mode::Nftables, &services);
     }
 
     /// From the world that stands to this one, as one delta a node. Pods are new ones in each world.

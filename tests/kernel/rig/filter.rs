@@ -1,20 +1,24 @@
 //! One node's firewall: an engine, and a kernel that follows it.
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::net::IpAddr;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use podwall_engine::{Engine, NodeName, Options, Update};
-use podwall_lab::Netns;
-use podwall_netlink::conntrack::{Conntrack, Flow, Flows as _};
+use podwall_engine::flows::{self, FlowTuple};
+use podwall_engine::{Engine, NodeName, Options, Update, recheck};
 use podwall_iptables::{Choice, Iptables, Variant};
+use podwall_lab::Netns;
+use podwall_netlink::conntrack::{Conntrack, Flow, Flows as _, Layer4};
 use podwall_nftables::{Guard, Nftables};
+use podwall_ruleset::packet::Transport;
 use podwall_ruleset::stage::{StageKind, stages};
 use podwall_ruleset::{
-    Backend, BackendError, Capabilities, Counter, Delta, Observed, Receipt, Ruleset, Transaction,
+    Backend, BackendError, Capabilities, Counter, Delta, Observed, Protocol, Receipt, Ruleset, Transaction,
 };
 
-/// How long a reap waits for packets that are still inside (decision S2).
+/// Decision S2.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// An engine and its node's kernel.
@@ -27,6 +31,8 @@ pub struct Filter {
     pub netns: Netns,
     /// The node's own addresses.
     pub host: BTreeSet<IpAddr>,
+    /// How long a reap waits for packets that are still inside.
+    pub grace: Duration,
     /// What stands, as far as we know.
     standing: Ruleset,
 }
@@ -41,7 +47,7 @@ impl Filter {
             Some(variant) => Box::new(Within::open(&netns, variant)),
         };
         let host = node.addresses().iter().copied().collect();
-        Self { engine, backend, netns, host, standing: Ruleset::default() }
+        Self { engine, backend, netns, host, grace: GRACE, standing: Ruleset::default() }
     }
 
     /// Brings the kernel to where the engine is.
@@ -55,13 +61,33 @@ impl Filter {
     pub fn carry_out(&mut self, delta: &Delta) {
         for stage in stages(&self.standing, delta) {
             if stage.kind == StageKind::Reap {
-                thread::sleep(GRACE);
+                thread::sleep(self.grace);
             }
             let committed = self.backend.commit(&stage.transaction);
             committed
                 .unwrap_or_else(|error| panic!("{}: {error}\n{}", stage.kind.as_str(), stage.transaction));
         }
         delta.apply(&mut self.standing).expect("the delta was made from what stands");
+    }
+
+    /// Brings the kernel to where the engine is, and cuts the flows that it forbids by now (decision L2): they are
+    /// judged again until the last of them is deleted. Answers those that were.
+    pub fn commit_and_cut(&mut self) -> Vec<Flow> {
+        let update = self.commit();
+        let armed = recheck::arm(&self.standing, &update.tightened);
+        self.carry_out(&armed);
+        let (standing, host) = (&self.standing, &self.host);
+        let forbidden = |flow: &Flow| {
+            let ends =
+                [flow.original.source, flow.original.destination, flow.reply.source, flow.reply.destination];
+            let tuple = tuple(flow);
+            let judged = [tuple.source, tuple.destination].iter().any(|end| update.tightened.contains(end));
+            ends.iter().any(|end| update.released.contains(end))
+                || (judged && !flows::allowed(standing, &tuple, host))
+        };
+        let cut = self.flows(forbidden);
+        self.carry_out(&recheck::disarm(&self.standing));
+        cut
     }
 
     /// Deletes the flows that are named, of the node's own table; answers them.
@@ -88,6 +114,42 @@ impl Filter {
 pub fn native(netns: &Netns, guard: Guard) -> Nftables {
     let open = || Nftables::open(podwall_nftables::Options { guard });
     netns.run(open).expect("the namespace is there").expect("the backend opens")
+}
+
+/// A flow as its first packet was judged: its destination is where replies come from.
+const fn tuple(flow: &Flow) -> FlowTuple {
+    let protocol = Protocol(flow.original.protocol);
+    let transport = match (protocol, flow.reply.layer4, flow.original.layer4) {
+        (Protocol::TCP, Layer4::Ports { source, .. }, _) => Transport::Tcp { port: source, opening: true },
+        (Protocol::UDP, Layer4::Ports { source, .. }, _) => Transport::Udp(source),
+        (Protocol::SCTP, Layer4::Ports { source, .. }, _) => Transport::Sctp(source),
+        (Protocol::ICMP, _, Layer4::Icmp { kind, .. }) => Transport::Icmp(kind),
+        (Protocol::ICMPV6, _, Layer4::Icmp { kind, .. }) => Transport::Icmpv6(kind),
+        _ => Transport::Other(protocol),
+    };
+    FlowTuple { source: flow.original.source, destination: flow.reply.source, transport }
+}
+
+/// Has nft(8) do something; answers what it prints.
+pub fn nft(netns: &Netns, script: &str) -> String {
+    let (done, output) = run_nft(netns, script);
+    assert!(done, "nft refused: {output}\n{script}");
+    output
+}
+
+/// Does nft(8) succeed?
+pub fn try_nft(netns: &Netns, script: &str) -> bool {
+    run_nft(netns, script).0
+}
+
+fn run_nft(netns: &Netns, script: &str) -> (bool, String) {
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = netns.spawn(&mut command).expect("nft is installed");
+    child.stdin.take().expect("it was piped").write_all(script.as_bytes()).expect("nft reads");
+    let output = child.wait_with_output().expect("nft ends");
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
 /// The variant of the fallback that `PODWALL_TEST_BACKEND` asks for; `None`: the native backend.
@@ -136,6 +198,10 @@ impl Backend for Within {
 
     fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, BackendError> {
         self.run(|inner| inner.commit(transaction))
+    }
+
+    fn sweep(&mut self) -> Result<(), BackendError> {
+        self.run(Iptables::sweep)
     }
 
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {

@@ -1,12 +1,13 @@
 //! Services, translated the way kube-proxy does it in iptables mode (`pkg/proxy/iptables/proxier.go`): chains,
-//! order and masquerade marks are those it writes; names are shorter.
+//! order and masquerade marks are those it writes; names are shorter. Its nftables mode is the test kit's affair.
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 
 use ipnetwork::IpNetwork;
-use podwall_lab::{Netns, Protocol};
+use podwall_lab::{Node, Protocol};
+use podwall_testkit::dnat;
 
 /// A Service.
 #[derive(Clone, Debug)]
@@ -43,22 +44,74 @@ pub enum OutsideTraffic {
     Local,
 }
 
-/// What a node needs to know to write its rules.
-#[derive(Clone, Debug)]
-pub struct Proxy {
-    /// The node.
-    pub node: String,
-    /// The ranges of all pods (`--cluster-cidr`).
-    pub pods: Vec<IpNetwork>,
+/// What carries the translation out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Chains of table `nat`.
+    Iptables,
+    /// Tables `kube-proxy`.
+    Nftables,
 }
 
-impl Proxy {
-    /// Replaces the node's translation.
-    pub fn load(&self, netns: &Netns, services: &[Service]) {
+/// What a node needs to know to write its rules.
+struct Proxy<'a> {
+    node: &'a Node,
+    /// The ranges of all pods (`--cluster-cidr`).
+    pods: &'a [IpNetwork],
+}
+
+/// Replaces a node's translation, whatever mode made it.
+pub fn load(node: &Node, mode: Mode, pods: &[IpNetwork], services: &[Service]) {
+    let (iptables, nftables) = match mode {
+        Mode::Iptables => (services, &[][..]),
+        Mode::Nftables => (&[][..], services),
+    };
+    Proxy { node, pods }.load(iptables);
+    let proxy = dnat::Proxy {
+        node_addresses: node.addresses().to_vec(),
+        pod_ranges: pods.iter().map(ToString::to_string).collect(),
+    };
+    let ports: Vec<dnat::ServicePort> =
+        nftables.iter().flat_map(|service| service.split(node.name())).collect();
+    proxy.load(node.netns(), &ports);
+}
+
+impl Service {
+    /// Port by port and family by family.
+    fn split(&self, node: &str) -> Vec<dnat::ServicePort> {
+        let pairs =
+            self.addresses.iter().flat_map(|address| self.ports.iter().map(move |port| (*address, *port)));
+        pairs.map(|(address, port)| self.part(node, address, port)).collect()
+    }
+
+    fn part(&self, node: &str, address: IpAddr, port: ServicePort) -> dnat::ServicePort {
+        let at = |(pod, _): &(IpAddr, String)| SocketAddr::new(*pod, port.target);
+        let of_family = || self.endpoints.iter().filter(|(pod, _)| pod.is_ipv4() == address.is_ipv4());
+        let outside = match self.outside {
+            OutsideTraffic::Cluster => dnat::Outside::Cluster,
+            OutsideTraffic::Local => {
+                dnat::Outside::Local(of_family().filter(|(_, home)| home == node).map(at).collect())
+            }
+        };
+        let ServicePort { protocol, port, node_port, .. } = port;
+        dnat::ServicePort {
+            address,
+            protocol,
+            port,
+            node_port,
+            endpoints: of_family().map(at).collect(),
+            outside,
+        }
+    }
+}
+
+impl Proxy<'_> {
+    fn load(&self, services: &[Service]) {
         for (program, v4) in [("iptables-restore", true), ("ip6tables-restore", false)] {
             let text = self.rules(services, v4);
             let mut command = Command::new(program);
-            let mut child = netns.spawn(command.stdin(Stdio::piped())).expect("iptables is installed");
+            let mut child =
+                self.node.netns().spawn(command.stdin(Stdio::piped())).expect("iptables is installed");
             child.stdin.take().expect("it was piped").write_all(text.as_bytes()).expect("it reads");
             assert!(child.wait().expect("it ends").success(), "{program} refused:\n{text}");
         }
@@ -112,10 +165,9 @@ impl Proxy {
                 rules.rule(&entry, &format!("-s {pods} -j SVC-{name}"));
                 rules.rule(&entry, "-m addrtype --src-type LOCAL -j MARK-MASQ");
                 rules.rule(&entry, &format!("-m addrtype --src-type LOCAL -j SVC-{name}"));
-                let local = service
-                    .endpoints
-                    .iter()
-                    .filter(|(address, node)| address.is_ipv4() == pods.is_ipv4() && *node == self.node);
+                let local = service.endpoints.iter().filter(|(address, node)| {
+                    address.is_ipv4() == pods.is_ipv4() && *node == self.node.name()
+                });
                 rules.balance("SVL", name, port, local);
                 rules.rule(&entry, &format!("-j SVL-{name}"));
             }
@@ -162,7 +214,7 @@ impl Rules {
             self.rule(&service, &format!("{odds}-j {endpoint}"));
             self.rule(&endpoint, &format!("-s {} -j MARK-MASQ", IpNetwork::from(**address)));
             let protocol = word(port.protocol);
-            let to = std::net::SocketAddr::new(**address, port.target);
+            let to = SocketAddr::new(**address, port.target);
             self.rule(&endpoint, &format!("-p {protocol} -m {protocol} -j DNAT --to-destination {to}"));
         }
     }

@@ -1,9 +1,12 @@
 //! The town most suites use: three namespaces of three pods, spread over two nodes, and a host outside.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use podwall_lab::{Cni, NodePlan, PodPlan, Protocol};
+use podwall_engine::Options;
+use podwall_lab::{Cni, Node, NodePlan, PodPlan, Protocol};
 
-use super::proxy::{OutsideTraffic, Proxy, Service, ServicePort};
+use podwall_nftables::Guard;
+
+use super::proxy::{self, Mode, OutsideTraffic, Service, ServicePort};
 use super::{Rig, namespace};
 
 /// The port every pod serves in each protocol.
@@ -29,7 +32,22 @@ const PODS: [&str; 3] = ["ant", "bee", "cat"];
 
 /// The town, filters loaded, a Service in front of each pod, no policy yet.
 pub fn town(cni: Cni) -> Option<Rig> {
-    let mut rig = Rig::start(&[NodePlan::new("east", cni), NodePlan::new("west", cni)])?;
+    town_with(cni, &Options::default())
+}
+
+/// The same, with other options.
+pub fn town_with(cni: Cni, options: &Options) -> Option<Rig> {
+    build(cni, Guard::Auto, options)
+}
+
+/// The same, with tables guarded as said.
+pub fn town_guarded(cni: Cni, guard: Guard) -> Option<Rig> {
+    build(cni, guard, &Options::default())
+}
+
+fn build(cni: Cni, guard: Guard, options: &Options) -> Option<Rig> {
+    let nodes = [NodePlan::new("east", cni), NodePlan::new("west", cni)];
+    let mut rig = Rig::guarded(&nodes, &[guard, guard], options)?;
     for (row, colour) in NAMESPACES.into_iter().enumerate() {
         rig.learn(&[namespace(colour, &[("colour", colour)])]);
         for (column, kind) in PODS.into_iter().enumerate() {
@@ -66,17 +84,18 @@ impl Rig {
                 outside: OutsideTraffic::Cluster,
             });
         }
-        self.load_services(&services);
+        self.load_services(Mode::Iptables, &services);
+    }
+
+    /// Leaves Services out of truth tables from now on.
+    pub fn ask_directly(&mut self) {
+        self.services.clear();
     }
 
     /// Every node translates these Services and no others.
-    pub fn load_services(&self, services: &[Service]) {
-        let pods =
-            self.lab.nodes().flat_map(|node| node.pod_ranges()).map(|range| wide(*range)).collect::<Vec<_>>();
-        for node in self.lab.nodes() {
-            let proxy = Proxy { node: node.name().to_owned(), pods: pods.clone() };
-            proxy.load(node.netns(), services);
-        }
+    pub fn load_services(&self, mode: Mode, services: &[Service]) {
+        let pods: Vec<_> = self.lab.nodes().flat_map(Node::pod_ranges).map(|range| wide(*range)).collect();
+        self.lab.nodes().for_each(|node| proxy::load(node, mode, &pods, services));
     }
 }
 

@@ -136,7 +136,7 @@ impl Rig {
         asks
     }
 
-    fn ways(&self, hop: &Hop) -> Vec<(Via, IpAddr)> {
+    pub fn ways(&self, hop: &Hop) -> Vec<(Via, IpAddr)> {
         let direct = self.addresses(&hop.to).iter().map(|address| (Via::Direct, *address));
         // Cluster IPs are known on nodes only, and pings are not translated.
         let known = !hop.from.is("outside") && !hop.speaks(Protocol::Icmp);
@@ -166,7 +166,7 @@ impl Rig {
             .map_or_else(|_| self.lab.host(&actor.0).expect("a host").netns(), |pod| pod.netns())
     }
 
-    fn addresses(&self, actor: &Actor) -> &[IpAddr] {
+    pub fn addresses(&self, actor: &Actor) -> &[IpAddr] {
         let hosts = || self.lab.host(&actor.0).expect("a host").addresses();
         self.lab.pod(&actor.0).map_or_else(|_| hosts(), podwall_lab::Pod::addresses)
     }

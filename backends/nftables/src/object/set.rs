@@ -8,11 +8,16 @@ use crate::uapi::{
     NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_EVAL, NFT_SET_INTERVAL, NFT_SET_MAP, NFT_SET_TIMEOUT,
     NFTA_LIST_ELEM, NFTA_SET_COUNT, NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC,
     NFTA_SET_DESC_CONCAT, NFTA_SET_DESC_SIZE, NFTA_SET_FIELD_LEN, NFTA_SET_FLAGS, NFTA_SET_ID,
-    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_TIMEOUT, datatype,
+    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_TIMEOUT, NFTA_SET_USERDATA,
+    datatype,
 };
 
 /// How long a meter remembers a source that fell silent, in milliseconds.
 const METER_MEMORY: u64 = 60_000;
+/// `NFTNL_UDATA_SET_KEYBYTEORDER` (libnftnl/udata.h).
+const KEY_BYTE_ORDER: u8 = 0;
+/// `BYTEORDER_HOST_ENDIAN` (nftables `include/datatype.h`).
+const HOST_ENDIAN: u32 = 1;
 /// The size the kernel gives a set that packets fill, where none is declared (`nft_dynset_init`).
 const METER_SIZE: u32 = 65_535;
 
@@ -53,6 +58,11 @@ pub(crate) fn write_spec(spec: &SetSpec, id: u32, writer: &mut Writer) {
         writer.put_be64(NFTA_SET_TIMEOUT, METER_MEMORY);
     }
     writer.put_be32(NFTA_SET_ID, id);
+    if spec.shape == Shape::Links {
+        // A note for nft(8), which prints names of interfaces as "" without it; the kernel only keeps it.
+        let [a, b, c, d] = HOST_ENDIAN.to_ne_bytes();
+        writer.put(NFTA_SET_USERDATA, &[KEY_BYTE_ORDER, 4, a, b, c, d]);
+    }
     write_description(spec, writer);
 }
 

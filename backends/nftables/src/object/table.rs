@@ -3,7 +3,8 @@ use podwall_netlink::{Attributes, Malformed, Writer};
 
 use super::TABLE;
 use crate::uapi::{
-    NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST, NFTA_TABLE_FLAGS, NFTA_TABLE_NAME, NFTA_TABLE_OWNER,
+    NFT_TABLE_F_DORMANT, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST, NFTA_TABLE_FLAGS, NFTA_TABLE_NAME,
+    NFTA_TABLE_OWNER,
 };
 
 /// `enum nft_table_flags`, all of them: the kernel compares them as a whole.
@@ -19,6 +20,16 @@ impl TableFlags {
     /// Left behind by an owner that went: the kernel lets the next one take it (`nft_table_is_orphan`).
     pub(crate) const fn is_orphan(self) -> bool {
         self.0 & Self::OWNED.0 == NFT_TABLE_F_PERSIST
+    }
+
+    /// Its base chains see no packets: everything stands, and nothing is enforced.
+    pub(crate) const fn is_dormant(self) -> bool {
+        self.0 & NFT_TABLE_F_DORMANT != 0
+    }
+
+    /// Enforced.
+    pub(crate) const fn awake(self) -> Self {
+        Self(self.0 & !NFT_TABLE_F_DORMANT)
     }
 
     /// Without an owner.

@@ -7,6 +7,10 @@
 //! side for itself. A chain or set that its side does not have is there without content: the kernel links a new
 //! chain with an empty list of rules into the old generation, so an element that already shows may lead there.
 //!
+//! A lookup is taken to find what one of the sides holds. Kernels before the set lookup restarts when a commit
+//! finishes meanwhile ("restart set lookup on base_seq change", Linux 6.17) can for an instant find neither value
+//! of an element that is being replaced; the packet then fares like one of an address without a verdict.
+//!
 //! Every combination is tried; only lookups whose two sides differ double the work.
 use std::cell::RefCell;
 

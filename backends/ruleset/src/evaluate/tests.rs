@@ -96,6 +96,7 @@ fn base_chains_run_by_priority_and_an_accept_ends_only_its_own() {
         decision: dropped("late", "late"),
     };
     assert_eq!(evaluate(recorder.ruleset(), &syn()), expected);
+    assert_eq!(Simulator::new(recorder.ruleset()).run(&syn()), expected);
 }
 
 #[test]

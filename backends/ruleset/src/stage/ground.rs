@@ -12,6 +12,9 @@ use crate::verdict::Verdict;
 /// The chain that drops what is not judged yet.
 const PENDING: &str = "pending";
 
+/// Chains that drop every packet, by name: what is not judged yet, and whose own chain the kernel refused.
+const SHUT: [&str; 2] = [PENDING, "refused"];
+
 pub(super) struct Ground<'a> {
     /// Old or new; never asked for what the delta edits.
     standing: &'a Ruleset,
@@ -104,7 +107,7 @@ impl<'a> Ground<'a> {
     pub(super) fn shuts(verdict: &Verdict) -> bool {
         match verdict {
             Verdict::Drop => true,
-            Verdict::Goto(chain) | Verdict::Jump(chain) => chain.as_str() == PENDING,
+            Verdict::Goto(chain) | Verdict::Jump(chain) => SHUT.contains(&chain.as_str()),
             Verdict::Accept | Verdict::Return => false,
         }
     }

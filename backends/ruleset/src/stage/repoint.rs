@@ -55,17 +55,21 @@ impl Route {
         let moves: Vec<Move<'_>> = moves(ground).collect();
         let openness = if rewires || moves.is_empty() { Openness::default() } else { Openness::of(ground) };
         let (mut down, mut later, mut across, mut up) =
-            (Batch::default(), Vec::new(), Vec::new(), Batch::default());
+            (Vec::new(), Vec::new(), Vec::new(), Batch::default());
         for edit in moves {
             match edit.slope(ground, openness) {
-                Slope::Down => down.set(edit, edit.before, edit.after),
+                Slope::Down => down.push(edit),
                 Slope::DownLater => later.push(edit),
                 Slope::Up => up.set(edit, edit.before, edit.after),
                 Slope::Across => across.push(edit),
             }
         }
         let direct = across.is_empty() || (!rewires && no_packet_meets_two(later.iter().chain(&across)));
-        let (mut middle, mut meets) = (Batch::default(), Meets::default());
+        if direct && !across.is_empty() && no_packet_meets_two(down.iter().chain(&later).chain(&across)) {
+            later.append(&mut down); // all in one commit
+        }
+        let (mut first, mut middle, mut meets) = (Batch::default(), Batch::default(), Meets::default());
+        down.iter().for_each(|edit| first.set(*edit, edit.before, edit.after));
         later.iter().for_each(|edit| middle.set(*edit, edit.before, edit.after));
         for edit in &across {
             if direct {
@@ -77,7 +81,7 @@ impl Route {
             }
         }
         let middle_kind = if direct { StageKind::Repoint } else { StageKind::Narrow };
-        Self { down: down.ops(), middle: middle.ops(), middle_kind, up: up.ops(), meets }
+        Self { down: first.ops(), middle: middle.ops(), middle_kind, up: up.ops(), meets }
     }
 }
 

@@ -82,7 +82,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(800))]
+    #![proptest_config(config(700))]
 
     #[test]
     fn a_packet_denied_before_and_after_never_passes(world in any_world(), changes in any_changes(), packets in any_packets()) {
@@ -94,6 +94,13 @@ proptest! {
         world in any_world(), changes in seat_changes(), packets in any_packets(),
     ) {
         assert_lawful(&world.ruleset(), &world.changed(&changes).ruleset(), &packets);
+    }
+
+    #[test]
+    fn seats_that_change_among_policies_that_stand_never_leak(
+        world in any_world(), changes in seat_changes(), packets in any_packets(),
+    ) {
+        assert_lawful(&world.crowded().ruleset(), &world.changed(&changes).crowded().ruleset(), &packets);
     }
 
     #[test]

@@ -50,6 +50,13 @@ impl Event {
         }
     }
 
+    pub(crate) fn is_about_a_cluster_policy(&self) -> bool {
+        match self {
+            Self::Told(Change::Policy(policy)) => policy.id.tier != Tier::Namespace,
+            Self::Told(_) | Self::Refused(_) | Self::Freed(_) => false,
+        }
+    }
+
     /// Which object an event is about.
     fn object(&self) -> String {
         match self {

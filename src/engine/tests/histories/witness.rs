@@ -1,11 +1,14 @@
 //! Somebody who follows an engine by its updates alone, and compares.
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use podwall_engine::{Change, Engine, Update, plan};
-use podwall_ruleset::evaluate::{Decision, evaluate};
+use podwall_engine::flows::{self, FlowTuple};
+use podwall_engine::{Change, Engine, Update, plan, recheck};
+use podwall_ruleset::evaluate::{Decision, evaluate, may_pass};
+use podwall_ruleset::fake::Fake;
 use podwall_ruleset::packet::{Packet, Transport};
 use podwall_ruleset::text::nft_listing;
-use podwall_ruleset::{Delta, Family, Ruleset};
+use podwall_ruleset::{Backend as _, ConnState, Delta, Family, Ruleset, stages};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -67,6 +70,56 @@ impl Witness {
     pub(crate) fn release_everything_held(&mut self) {
         let held: Vec<IpAddr> = self.engine.cluster().held().iter().copied().collect();
         held.into_iter().for_each(|address| self.engine.apply(Change::AddressFree(address)));
+    }
+
+    /// The rule that judges established flows again, the verdict on a flow and a new packet all agree; whoever is
+    /// not judged again goes on, and so do replies.
+    pub(crate) fn judge_again(&self, judged: &BTreeSet<IpAddr>, packets: &[Packet]) {
+        let calm = self.engine.ruleset();
+        let mut armed = calm.clone();
+        recheck::arm(calm, judged).apply(&mut armed).expect("the delta fits");
+        let passes =
+            |ruleset: &Ruleset, packet: &Packet| evaluate(ruleset, packet).decision == Decision::Accept;
+        for packet in packets {
+            let flow = FlowTuple {
+                source: packet.source,
+                destination: packet.destination,
+                transport: packet.transport,
+            };
+            let allowed = flows::allowed(calm, &flow, &BTreeSet::new());
+            assert_eq!(allowed, passes(calm, packet), "{packet:?}");
+            let concerned = judged.contains(&packet.source) || judged.contains(&packet.destination);
+            let established = Packet { state: ConnState::Established, ..packet.clone() };
+            assert_eq!(passes(&armed, &established), allowed || !concerned, "{packet:?}, {judged:?}");
+            let reply = Packet { original_direction: false, ..established };
+            assert!(passes(&armed, &reply), "{packet:?}, {judged:?}");
+        }
+        let mut disarmed = armed.clone();
+        recheck::disarm(&armed).apply(&mut disarmed).expect("the delta fits");
+        assert_eq!(disarmed, *calm);
+    }
+
+    /// Commits what changed stage by stage, and looks at every state and every commit in between (L3).
+    pub(crate) fn commit_without_a_leak(&mut self, packets: &[Packet]) {
+        let after = std::mem::take(&mut self.done);
+        let before = self.copy.clone();
+        let update = self.take();
+        let mut kernel = if before.is_empty() { Fake::default() } else { Fake::holding(before.clone()) };
+        let mut states = vec![before.clone()];
+        for stage in stages(&before, &update.delta) {
+            kernel.commit(&stage.transaction).unwrap_or_else(|error| panic!("{error}, after {after:?}"));
+            states.push(kernel.observe().expect("readable").or_empty());
+        }
+        assert_eq!(states.last(), Some(&self.copy), "all stages together, after {after:?}");
+        let passes =
+            |ruleset: &Ruleset, packet: &Packet| evaluate(ruleset, packet).decision == Decision::Accept;
+        // A pod to itself is let through whatever happens.
+        let apart = packets.iter().filter(|packet| packet.source != packet.destination);
+        for packet in apart.filter(|packet| !passes(&before, packet) && !passes(&self.copy, packet)) {
+            for commit in states.windows(2) {
+                assert!(!may_pass(&commit[0], &commit[1], packet), "{packet:?} leaks, after {after:?}");
+            }
+        }
     }
 
     /// A flow that was let through and would not be any more is one the agent has to look at, so the update must

@@ -17,8 +17,11 @@ use proptest::test_runner::Config;
 
 use node::Node;
 
+/// `PROPTEST_CASES` asks for another number of cases, for a long soak.
 fn config(cases: u32) -> Config {
-    Config { cases, failure_persistence: None, ..Config::default() }
+    let asked = Config::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { cases };
+    Config { cases, failure_persistence: None, ..asked }
 }
 
 /// Without `pending`, which closes what the policy text does not speak of.

@@ -212,6 +212,21 @@ fn after_the_grace_period_tcp_in_mid_stream_opens_nothing_for_isolated_pods() {
 }
 
 #[test]
+fn a_pod_isolated_in_one_direction_cannot_revive_a_cut_flow_in_the_other() {
+    let mid_stream = |packet: &mut Packet| packet.transport = Transport::Tcp { port: 80, opening: false };
+    for (types, closed) in [("Ingress", "ingress"), ("Egress", "egress")] {
+        let mut world = World::standard();
+        let spec =
+            format!("{{podSelector: {{matchLabels: {{pod: a}}}}, policyTypes: [{types}], {closed}: [{{}}]}}");
+        world.policy("x/p", &spec);
+        world.change(&Change::GraceOver);
+        assert_eq!(passes(&world, ConnState::New, |_| {}), [true; 4], "{types}");
+        assert_eq!(passes(&world, ConnState::New, mid_stream), [false; 4], "{types}");
+        assert_eq!(passes(&world, ConnState::Invalid, |_| {}), [false; 4], "{types}");
+    }
+}
+
+#[test]
 fn protocols_without_ports_are_allowed_only_by_rules_without_ports() {
     let mut world = closed();
     for what in ["icmp", "proto/47", "proto/50"] {

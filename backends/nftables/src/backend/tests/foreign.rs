@@ -140,3 +140,60 @@ fn a_rule_of_ours_that_somebody_else_repeats_is_not_ours() {
         assert_eq!(rule.effect, plain);
     });
 }
+
+#[test]
+fn a_table_put_to_sleep_is_woken_by_looking_and_told() {
+    in_namespace(|| {
+        let mut kernel = loaded();
+        nft("add table inet podwall { flags dormant; }");
+        assert!(nft("list ruleset").contains("flags dormant"));
+        let observed = kernel.observe().unwrap();
+        assert_eq!(observed.alien, ["the table was dormant: nothing was enforced"]);
+        assert_eq!(observed.or_empty(), sample::node());
+        assert!(!nft("list ruleset").contains("dormant"));
+        assert_eq!(standing(&mut kernel), Some(sample::node()));
+        nft("add table inet podwall { flags dormant; }");
+        drop(kernel);
+        let mut next = open(Guard::Watched);
+        assert!(!nft("list ruleset").contains("dormant"), "opening is enough");
+        assert_eq!(next.observe().unwrap().alien.len(), 1);
+        bring(&mut next, &sample::node(), &sample::later());
+    });
+}
+
+#[test]
+fn objects_no_ruleset_can_name_are_swept_out_and_nothing_else() {
+    in_namespace(|| {
+        let mut kernel = loaded();
+        for command in [
+            "add chain inet podwall Back_Door { type filter hook forward priority -5; }",
+            "add chain inet podwall OTHER",
+            "add rule inet podwall OTHER tcp dport { 1, 2 } accept",
+            "add rule inet podwall Back_Door jump OTHER",
+            "add map inet podwall Map { type ipv4_addr : verdict; elements = { 10.0.0.1 : jump OTHER } }",
+            "add rule inet podwall Back_Door ip saddr vmap @Map",
+        ] {
+            nft(command);
+        }
+        assert_ne!(kernel.observe().unwrap().alien, Vec::<String>::new());
+        kernel.sweep().unwrap();
+        assert_eq!(standing(&mut kernel), Some(sample::node()));
+        kernel.sweep().unwrap();
+        bring(&mut kernel, &sample::node(), &sample::later());
+    });
+}
+
+#[test]
+fn what_cannot_be_swept_out_is_named() {
+    in_namespace(|| {
+        let mut kernel = loaded();
+        nft("add chain inet podwall OTHER");
+        nft("add rule inet podwall egress jump OTHER");
+        let error = kernel.sweep().unwrap_err().to_string();
+        assert!(error.contains("chain OTHER"), "{error}");
+        let seen = kernel.observe().unwrap().or_empty();
+        bring(&mut kernel, &seen, &sample::node());
+        kernel.sweep().unwrap();
+        assert_eq!(standing(&mut kernel), Some(sample::node()));
+    });
+}

@@ -134,6 +134,17 @@ fn a_burst_of_pods_on_guarded_links_takes_ingress_before_egress() {
 }
 
 #[test]
+fn one_pod_on_a_guarded_link_takes_both_directions_at_once() {
+    let mut recorder = node();
+    recorder.put(&set("c_links"), Key::Link(LinkName::new("veth0").unwrap()), Value::Member);
+    recorder.take_delta();
+    seat(&mut recorder, "in4", 1, goto("i4_one"));
+    seat(&mut recorder, "eg4", 1, goto("e4_one"));
+    join(&mut recorder, "s4_a", 1);
+    assert_eq!(kinds(&mut recorder), [StageKind::Repoint, StageKind::Grow]);
+}
+
+#[test]
 fn a_new_policy_set_is_made_before_it_is_pointed_at_and_the_old_one_reaped_after() {
     let mut recorder = node();
     seat(&mut recorder, "in4", 1, goto("i4_one"));

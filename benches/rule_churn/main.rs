@@ -1,0 +1,66 @@
+//! What one change costs in the kernel, through podwall and through what others use.
+//!
+//! `cargo bench --bench rule_churn [-- --quick]`, as root. Every contender carries out the same deltas, computed once
+//! by the engine, each in a network namespace of its own that is fresh and goes away with the process:
+//!
+//! | column | is |
+//! |---|---|
+//! | engine | from the change of an object to the delta; what every way has to know first |
+//! | podwall | delta, stages, our encoding, one long-lived socket, all acknowledged; each stage a commit |
+//! | nftnl+mnl | the same stages encoded by libnftnl, sent by libmnl ([`nftnl-yardstick`](../yardsticks)) |
+//! | nft -f - | the same stages as text, in one transaction, through one spawned nft(8) |
+//! | ... --noflush | the same change in the form of kube-router: `ipset restore`, then `iptables-restore --noflush` of only what differs |
+//! | full ... | `ipset restore`, then the whole table through `iptables-restore`, as kube-router does on each change |
+//!
+//! Times are wall time, medians, from the delta to the end of the last commit or process; the factor below a time is
+//! that time over podwall's. A deed is done and undone in turn; contenders take turns
+//! deed by deed, so that a slow minute of the machine meets all of them.
+mod contender;
+mod iptables;
+mod kube_router;
+mod measure;
+mod native;
+mod programs;
+mod report;
+mod restart;
+mod yardstick;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use podwall_shapes::Shape;
+
+use contender::Failed;
+
+/// How much to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// One shape, each deed once or twice: does it work at all?
+    Quick,
+    /// The figures.
+    Full,
+}
+
+fn main() -> ExitCode {
+    let quick =
+        std::env::args().any(|word| word == "--quick") || std::env::var_os("PODWALL_BENCH_QUICK").is_some();
+    match run(if quick { Extent::Quick } else { Extent::Full }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "rule_churn: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(extent: Extent) -> Result<(), Failed> {
+    let shapes: &[Shape] = match extent {
+        Extent::Quick => &[Shape::HUNDRED],
+        Extent::Full => &[Shape::HUNDRED, Shape::USUAL, Shape::THOUSAND, Shape::TEN_THOUSAND],
+    };
+    let yardstick = yardstick::build(extent);
+    for shape in shapes {
+        measure::shape(shape, extent, &yardstick)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! What libnftnl loads, podwall reads back as what it was: two encoders that share no code agree with one decoder.
+use podwall_lab::Netns;
+use podwall_nftables::{Guard, Nftables, Options};
+use podwall_ruleset::stage::stages;
+use podwall_ruleset::{Backend as _, Ruleset};
+use podwall_shapes::{Deed, Half, Script, Shape, Turn};
+use podwall_yardsticks::Yardstick;
+
+fn carry_out(yardstick: &mut Yardstick, turn: &Turn) {
+    for stage in stages(&turn.before, &turn.delta) {
+        yardstick.commit(&Yardstick::encode(stage.transaction.ops())).unwrap();
+    }
+}
+
+fn standing() -> Ruleset {
+    let mut kernel = Nftables::open(Options { guard: Guard::Watched }).unwrap();
+    let observed = kernel.observe().unwrap();
+    assert_eq!(observed.alien, Vec::<String>::new());
+    observed.or_empty()
+}
+
+#[test]
+fn a_table_and_every_deed_read_back_as_they_were_meant() {
+    let netns = match Netns::new() {
+        Ok(netns) => netns,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "{error}");
+            println!("skipped: {error}");
+            return;
+        }
+    };
+    let mut engine = Shape::HUNDRED.engine().unwrap();
+    netns
+        .run(|| {
+            let mut yardstick = Yardstick::open().unwrap();
+            let load = Turn::load(engine.ruleset());
+            carry_out(&mut yardstick, &load);
+            assert_eq!(standing(), load.after);
+            for deed in Deed::ALL {
+                let script = Script::of(deed, &Shape::HUNDRED, &mut engine).unwrap();
+                for half in [Half::There, Half::Back] {
+                    carry_out(&mut yardstick, script.turn(half));
+                    assert_eq!(standing(), script.turn(half).after, "{deed:?} {half:?}");
+                }
+            }
+            carry_out(&mut yardstick, &load.undone());
+            assert_eq!(standing(), Ruleset::default());
+        })
+        .unwrap();
+}

@@ -1,0 +1,175 @@
+//! Starting over standing rules, and leaving (promises P16, P17): what stands is adopted and only what differs is
+//! touched; teardown leaves the host as it was; other tables are never touched. Owned and watched tables alike.
+mod counters;
+
+use podwall_engine::{Options, ingest};
+use podwall_lab::{Cni, Netns, NodePlan};
+use podwall_nftables::Guard;
+use podwall_ruleset::stage::stages;
+use podwall_ruleset::{Backend as _, Delta, Ruleset};
+
+use crate::rig::{ALL, Hop, Rig, native, nft, policy, town_guarded};
+
+const GUARDS: [Guard; 2] = [Guard::Owned, Guard::Watched];
+
+/// A table of somebody else's.
+const FOREIGN: &str = "add table inet somebody
+add chain inet somebody input { type filter hook input priority 0; policy accept; }
+add rule inet somebody input tcp dport 4242 counter drop
+add set inet somebody peers { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 } }";
+
+const CHOOSY: &str = "{podSelector: {matchLabels: {kind: cat}}, policyTypes: [Ingress, Egress], egress: [{to: [{namespaceSelector: {}}]}],
+    ingress: [{from: [{podSelector: {matchLabels: {kind: ant}}}, {ipBlock: {cidr: 198.51.100.0/24, except: [198.51.100.128/25]}}],
+               ports: [{port: web}, {port: 1, endPort: 80}, {port: 8080, protocol: UDP}]}]}";
+
+fn choosy(hop: &Hop) -> bool {
+    use podwall_lab::Protocol::Udp;
+    let asked = hop.is_web() || hop.is_to(Udp, crate::rig::WEB);
+    let admitted = !hop.to.is("red/cat") || (hop.from.is("red/ant") && asked);
+    admitted && (!hop.from.is("red/cat") || hop.to.is_pod())
+}
+
+fn ruled(guard: Guard) -> Option<Rig> {
+    let mut rig = town_guarded(Cni::Routed, guard)?;
+    rig.policy("red/cat", CHOOSY);
+    Some(rig)
+}
+
+/// What a starting agent does over what stands: reads it, and commits the difference to what is wanted.
+fn adopt(netns: &Netns, guard: Guard, wanted: &Ruleset) -> (Ruleset, Delta) {
+    let mut backend = native(netns, guard);
+    let observed = backend.observe().expect("it can be read");
+    assert_eq!(observed.alien, Vec::<String>::new());
+    let standing = observed.or_empty();
+    let delta = Delta::between(&standing, wanted);
+    for stage in stages(&standing, &delta) {
+        backend.commit(&stage.transaction).expect("the kernel takes it");
+    }
+    (standing, delta)
+}
+
+/// Our table as nft(8) shows it, less the first lines: they name the owner, if there is one just now.
+fn listing(netns: &Netns) -> String {
+    let all = nft(netns, "list table inet podwall");
+    let (_, sets) = all.split_once("\tset ").expect("there are sets");
+    sets.to_owned()
+}
+
+#[test]
+fn a_restarted_agent_finds_what_it_left_and_has_nothing_to_do() {
+    for guard in GUARDS {
+        let Some(mut rig) = ruled(guard) else { return };
+        for (node, filter) in std::mem::take(&mut rig.filters) {
+            let wanted = filter.engine.ruleset().clone();
+            let netns = filter.netns.clone();
+            let before = listing(&netns);
+            drop(filter);
+            let (standing, delta) = adopt(&netns, guard, &wanted);
+            assert_eq!(standing, wanted, "{guard:?} {node}");
+            assert!(delta.is_empty(), "{guard:?} {node}: {delta:?}");
+            assert_eq!(listing(&netns), before, "{guard:?} {node}");
+        }
+    }
+}
+
+#[test]
+fn rules_outlive_the_one_who_made_them() {
+    for guard in GUARDS {
+        let Some(mut rig) = ruled(guard) else { return };
+        // Its sockets close without a word, as they do when the process is killed.
+        rig.filters.clear();
+        rig.expect(ALL, choosy);
+    }
+}
+
+#[test]
+fn an_adopted_table_is_changed_by_exactly_what_differs() {
+    for guard in GUARDS {
+        let Some(mut rig) = ruled(guard) else { return };
+        let (change, _) = ingest::object(&policy("red/bee", "{podSelector: {matchLabels: {kind: bee}}}"))
+            .expect("a good object")
+            .expect("a known kind");
+        for (node, mut filter) in std::mem::take(&mut rig.filters) {
+            // Some rules shall have counted something.
+            rig.expect(ALL, choosy);
+            filter.engine.apply(change.clone());
+            let (expected, wanted) = (filter.engine.take().delta, filter.engine.ruleset().clone());
+            let (before, netns) = (counters::of(&mut filter), filter.netns.clone());
+            drop(filter);
+            let (_, delta) = adopt(&netns, guard, &wanted);
+            assert_eq!(delta, expected, "{guard:?} {node}");
+            // A rule that is replaced starts to count anew.
+            let after = counters::read(&netns, guard);
+            let kept = before.iter().filter(|(rule, _)| !delta.chains.contains_key(&rule.0));
+            let counted = kept.clone().any(|(_, packets)| *packets > 0);
+            assert_eq!(counted, node == "east", "{guard:?} {node}: red/cat is judged there");
+            for (rule, packets) in kept {
+                assert!(
+                    after.get(rule).is_some_and(|now| now >= packets),
+                    "{guard:?} {node}: {rule:?} was remade"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn teardown_leaves_every_byte_of_the_host_as_it_was() {
+    for guard in GUARDS {
+        let Some(rig) = town_guarded(Cni::Routed, guard) else { return };
+        let nodes = [NodePlan::routed("other")];
+        let fresh = Rig::guarded(&nodes, &[], &Options::default()).expect("one was started before");
+        let netns = fresh.lab.node("other").expect("it is there").netns();
+        nft(netns, FOREIGN);
+        let before = nft(netns, "list ruleset");
+        let wanted = rig.filters["east"].engine.ruleset();
+        adopt(netns, guard, wanted);
+        assert!(nft(netns, "list ruleset").len() > before.len());
+        let (standing, _) = adopt(netns, guard, &Ruleset::default());
+        assert_eq!(standing, *wanted);
+        assert_eq!(nft(netns, "list ruleset"), before, "{guard:?}");
+    }
+}
+
+#[test]
+fn other_tables_are_the_same_bytes_whatever_we_commit() {
+    for guard in GUARDS {
+        let Some(mut rig) = town_guarded(Cni::Routed, guard) else { return };
+        let netns = rig.lab.node("east").expect("it is there").netns().clone();
+        nft(&netns, FOREIGN);
+        let foreign =
+            |netns: &Netns| nft(netns, "list table inet somebody") + &nft(netns, "list table ip nat");
+        let before = foreign(&netns);
+        rig.policy("red/cat", CHOOSY);
+        rig.policy("red/shut", "{}");
+        rig.delete("NetworkPolicy", "red/cat");
+        rig.change(&podwall_engine::Change::Refused(std::collections::BTreeSet::new()));
+        rig.commit();
+        // Counters of kube-proxy's rules move with packets; there were none.
+        assert_eq!(foreign(&netns), before, "{guard:?}");
+    }
+}
+
+#[test]
+fn a_foreign_hand_is_refused_by_an_owned_table_and_seen_in_a_watched_one() {
+    let command = "add element inet podwall c_links { \"lo\" }";
+    for guard in GUARDS {
+        let Some(mut rig) = ruled(guard) else { return };
+        let filter = rig.filters.get_mut("east").expect("it is there");
+        let wanted = filter.engine.ruleset().clone();
+        let done = crate::rig::try_nft(&filter.netns, command);
+        let observed = filter.backend.observe().expect("it can be read").or_empty();
+        match guard {
+            Guard::Owned => assert_eq!((done, observed), (false, wanted)),
+            Guard::Watched | Guard::Auto => {
+                assert!(done);
+                let repair = Delta::between(&observed, &wanted);
+                assert_eq!(repair.sets.len(), 1);
+                for stage in stages(&observed, &repair) {
+                    filter.backend.commit(&stage.transaction).expect("it is repaired");
+                }
+                assert_eq!(filter.backend.observe().expect("it can be read").or_empty(), wanted);
+            }
+        }
+    }
+}
