@@ -294,12 +294,9 @@ impl Applier {
     }
 
     fn foreign(&mut self, change: Option<&ForeignChange>) {
-        match change {
-            Some(change) => {
-                self.telemetry.metrics.foreign_changes.inc();
-                tracing::error!(writer = change.writer, "{change} wrote into table inet podwall");
-            }
-            None => {}
+        if let Some(change) = change {
+            self.telemetry.metrics.foreign_changes.inc();
+            tracing::error!(writer = change.writer, "{change} wrote into table inet podwall");
         }
         if self.state == State::Following {
             self.compare(RepairCause::Foreign);

@@ -62,7 +62,14 @@ pub type Heard = Option<ForeignChange>;
 /// Opens the packet filter and looks at what it can do.
 pub fn open(choice: Choice, guard: GuardChoice) -> Result<Opened, BackendError> {
     match choice {
-        Choice::Auto | Choice::Nftables => native(guard),
+        Choice::Nftables => native(guard),
+        Choice::Auto => match native(guard) {
+            Err(BackendError::Unsupported { needs }) => {
+                tracing::warn!("nftables does not work here ({needs}); using iptables");
+                fallback()
+            }
+            opened => opened,
+        },
         Choice::Iptables => fallback(),
     }
 }
