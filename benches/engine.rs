@@ -41,7 +41,7 @@ fn measure() -> Result<(), Failed> {
         let (pods, local, policies) = (shape.pods(), shape.local, shape.policies());
         writeln!(io::stdout(), "\n{}: {pods} pods, {local} of them local, {policies} policies", shape.name)?;
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(["event", "median", "p99", "n"]);
+        table.load_style(presets::UTF8_BORDERS_ONLY).set_header(["event", "median", "p99", "n"]);
         for (title, samples) in events(shape)?.into_iter().chain(start(shape)?) {
             table.add_row([
                 title,

@@ -139,6 +139,8 @@ fn question(question: &Match) -> String {
         | Match::OriginalDirection
         | Match::TcpNotOpening
         | Match::InputLink(_)
+        | Match::HopLimit(_)
+        | Match::Broadcast
         | Match::ReversePathMissing => String::new(),
     }
 }

@@ -295,6 +295,10 @@ impl Planner {
             format!("traffic between pods on bridge {link} passes by the rules: set {sysctl}=1 (modprobe br_netfilter)")
         });
         health.set(Concern::Bridge, bypass);
+        let tagged = self.locals.tag_bypass().map(|link| {
+            format!("pods with raw sockets can pass VLAN-tagged frames by the rules to others on bridge {link}: set net.bridge.bridge-nf-filter-vlan-tagged=1")
+        });
+        health.set(Concern::BridgeVlan, tagged);
         let ipvs = self.locals.ipvs().then(|| {
             "kube-proxy runs in IPVS mode, which podwall does not support: run it in nftables or iptables mode".to_owned()
         });

@@ -118,18 +118,17 @@ pub fn plan(cluster: &Cluster, node: &NodeName, options: &Options) -> Plan {
     let mut planner =
         Planner { cluster, options, request, recorder: Recorder::default(), origins: Origins::default() };
     planner.fixed();
-    let mut closed = BTreeSet::new();
+    let mut isolated = Isolated::default();
     for (address, pod) in &locals {
-        let shut = planner.local(*address, pod);
-        closed.extend(shut.then_some(*address));
+        planner.local(*address, pod, &mut isolated);
     }
     for address in cluster.held() {
         for direction in Direction::BOTH {
             planner.verdict(*address, direction, Verdict::Goto(names::pending()));
         }
-        closed.insert(*address);
+        isolated.note(*address, &Verdict::Goto(names::pending()), &Verdict::Goto(names::pending()));
     }
-    planner.links(&closed);
+    planner.links(&isolated);
     let mut conditions = node_conditions(cluster, node);
     match pod_ranges(cluster, node, options) {
         Ok(ranges) if armed(cluster, node, options) => planner.arm(&ranges),
@@ -157,17 +156,16 @@ impl Planner<'_> {
         }
     }
 
-    /// Everything one local address needs; answers whether its egress is isolated.
-    fn local(&mut self, address: IpAddr, pod: &Pod) -> bool {
+    /// Everything one local address needs.
+    fn local(&mut self, address: IpAddr, pod: &Pod, isolated: &mut Isolated) {
         let family = Family::of(&address);
         let ingress = self.judged(pod, family, Direction::Ingress);
         let egress = self.judged(pod, family, Direction::Egress);
-        let shut = egress.is_some();
         let (ingress, egress) = verdicts(ingress, egress);
+        isolated.note(address, &ingress, &egress);
         self.verdict(address, Direction::Ingress, ingress);
         self.verdict(address, Direction::Egress, egress);
         self.recorder.put(&names::hairpin(family), Key::Pair(address, address), Value::Member);
-        shut
     }
 
     fn judged(&mut self, pod: &Pod, family: Family, direction: Direction) -> Option<Verdict> {
@@ -222,13 +220,11 @@ impl Planner<'_> {
         self.recorder.put(&map, Key::Address(address), Value::Verdict(verdict));
     }
 
-    fn links(&mut self, closed: &BTreeSet<IpAddr>) {
-        let (pods, guarded) = links(self.cluster, closed);
-        for link in pods {
-            self.recorder.put(&names::pod_links(), Key::Link(link), Value::Member);
-        }
-        for link in guarded {
-            self.recorder.put(&names::guarded_links(), Key::Link(link), Value::Member);
+    fn links(&mut self, isolated: &Isolated) {
+        for (set, links) in links(self.cluster, isolated) {
+            for link in links {
+                self.recorder.put(&set, Key::Link(link), Value::Member);
+            }
         }
     }
 
@@ -272,12 +268,37 @@ pub fn isolates(verdict: &Verdict) -> bool {
     verdict.target().is_some_and(|chain| *chain != names::strays())
 }
 
-/// Interfaces of pods, and those among them whose one pod is isolated for egress.
-pub fn links(cluster: &Cluster, closed: &BTreeSet<IpAddr>) -> (BTreeSet<LinkName>, BTreeSet<LinkName>) {
-    let all = cluster.links().attachments.values().map(|attachment| attachment.link.clone()).collect();
+/// Local addresses with a direction that is isolated.
+#[derive(Debug, Default)]
+pub struct Isolated {
+    /// Egress.
+    pub egress: BTreeSet<IpAddr>,
+    /// Whichever.
+    pub any: BTreeSet<IpAddr>,
+}
+
+impl Isolated {
+    /// An address with its two verdicts.
+    pub fn note(&mut self, address: IpAddr, ingress: &Verdict, egress: &Verdict) {
+        if isolates(egress) {
+            self.egress.insert(address);
+        }
+        if isolates(egress) || isolates(ingress) {
+            self.any.insert(address);
+        }
+    }
+}
+
+/// Every set of interfaces with what is in it: those of pods, those whose one pod is isolated for egress, and those
+/// whose many pods have an isolated one among them.
+pub fn links(cluster: &Cluster, isolated: &Isolated) -> [(SetName, BTreeSet<LinkName>); 3] {
+    let all: BTreeSet<LinkName> =
+        cluster.links().attachments.values().map(|attachment| attachment.link.clone()).collect();
     let mut guarded = cluster.exclusive_links();
-    guarded.retain(|link| cluster.on_link(link).any(|address| closed.contains(address)));
-    (all, guarded)
+    let mut shared: BTreeSet<LinkName> = all.difference(&guarded).cloned().collect();
+    guarded.retain(|link| cluster.on_link(link).any(|address| isolated.egress.contains(address)));
+    shared.retain(|link| cluster.on_link(link).any(|address| isolated.any.contains(address)));
+    [(names::pod_links(), all), (names::guarded_links(), guarded), (names::shared_links(), shared)]
 }
 
 /// Elements of the armed range set of a family.

@@ -26,6 +26,8 @@ label! {
     NodeName = "node_name",
     /// Bridged traffic passes by our rules.
     Bridge = "bridge",
+    /// VLAN-tagged frames between bridged pods pass by our rules.
+    BridgeVlan = "bridge_vlan",
     /// kube-proxy runs in IPVS mode.
     Ipvs = "ipvs",
     /// The node's pod range cannot be told, so new pods are not kept shut until they are judged.
@@ -67,7 +69,7 @@ impl Concern {
             | Self::PodRange
             | Self::Links
             | Self::TornDown => Weight::Blocks,
-            Self::Watch | Self::Manifests | Self::Refused | Self::Flows => Weight::Told,
+            Self::BridgeVlan | Self::Watch | Self::Manifests | Self::Refused | Self::Flows => Weight::Told,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Established flows: a tighter policy cuts exactly those it forbids, they stay cut however both sides go on
 //! sending, and those that are allowed never stall.
+mod agents;
 mod reuse;
 mod stall;
 mod talk;

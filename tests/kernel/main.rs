@@ -4,6 +4,7 @@
 //!
 //! Needs root. Each "is dropped" has its "still passes" twin: [`rig::Rig::expect`] compares whole truth tables.
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` is what a module offers the others")]
+#![allow(clippy::print_stdout, reason = "seeds and amounts, which a failure needs and a success may tell")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +13,9 @@
     reason = "a test that cannot go on shall say so and stop"
 )]
 mod adoption;
+mod adversary;
 mod bridged;
+mod churn;
 mod commands;
 mod conformance;
 mod flows;

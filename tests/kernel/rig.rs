@@ -2,10 +2,12 @@
 //!
 //! Owns the order of things: objects go in as JSON, both engines take them, each node's delta goes through the
 //! stager into its own kernel. What is asked of it and compared is the business of [`truth`].
+pub mod agents;
 mod filter;
 mod objects;
 pub mod proxy;
 mod sighting;
+pub mod stream;
 mod town;
 mod truth;
 
@@ -18,7 +20,7 @@ use podwall_engine::ingest;
 use podwall_engine::model::{Attachment, Links, Sharing};
 use podwall_lab::{Cni, Lab, NodePlan, PodPlan};
 use podwall_nftables::Guard;
-use podwall_ruleset::LinkName;
+use podwall_ruleset::{Delta, LinkName, Ruleset};
 use podwall_testkit::skip::{Need, ready};
 use serde_json::Value;
 
@@ -121,6 +123,19 @@ impl Rig {
         let mut object = self.object(kind, name).clone();
         edit(&mut object);
         self.apply(&[object]);
+    }
+
+    /// All objects as last applied.
+    pub fn all_objects(&self) -> impl Iterator<Item = &Value> {
+        self.objects.values()
+    }
+
+    /// Takes every filter away with its rules: somebody else takes over.
+    pub fn step_down(&mut self) {
+        for mut filter in std::mem::take(&mut self.filters).into_values() {
+            let leave = Delta::between(filter.standing(), &Ruleset::default());
+            filter.carry_out(&leave);
+        }
     }
 
     /// An object as last applied.

@@ -1,13 +1,13 @@
 //! Swapping one policy for another (F30, promises P10 and P11): what both refuse does not get through in between, not
 //! even to a packet that looks at two things while a commit happens; what both allow does not miss a packet.
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use podwall_engine::{Change, ingest};
-use podwall_lab::{Cni, Netns, PodPlan};
+use podwall_lab::{Cni, PodPlan};
 
+use crate::rig::stream::{self, Stream};
 use crate::rig::{Filter, Rig, policy, town};
 
 /// How long the policies are swapped.
@@ -34,89 +34,18 @@ fn goal(turn: u64) -> Change {
     ingest::object(&policy("red/goal", &spec)).expect("a good object").expect("a known kind").0
 }
 
-/// Sends datagrams until told to stop. Nobody answers, so each is new to conntrack and judged.
-fn send(netns: &Netns, to: SocketAddr, pause: Option<Duration>, stop: &AtomicBool) -> u64 {
-    let work = || {
-        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
-        let socket = UdpSocket::bind((any, 0)).expect("a free port");
-        socket.connect(to).expect("a way");
-        let mut sent = 0;
-        while !stop.load(Ordering::Relaxed) {
-            sent += u64::from(socket.send(b"packet").is_ok());
-            pause.into_iter().for_each(thread::sleep);
-        }
-        sent
+/// From bees to the ants' port and from ants to the bees', as fast as it goes; from cats, paced, to their own.
+fn streams(rig: &Rig, pick: impl Fn(&IpAddr) -> bool) -> Vec<Stream> {
+    let goal = rig.lab.pod("red/goal").expect("it is there");
+    let address = goal.addresses().iter().copied().find(pick).expect("dual stack");
+    let stream = |(from, port, pause): (&str, u16, Option<Duration>)| Stream {
+        name: format!("{from} to {address} port {port}"),
+        from: rig.lab.pod(from).expect("it is there").netns().clone(),
+        to: goal.netns().clone(),
+        at: SocketAddr::new(address, port),
+        pause,
     };
-    netns.run(work).expect("the namespace is there")
-}
-
-/// Counts what arrives until told to stop, and a little longer.
-fn count(netns: &Netns, at: SocketAddr, stop: &AtomicBool) -> u64 {
-    let work = || {
-        let socket = UdpSocket::bind(at).expect("a free port");
-        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a good time");
-        let mut seen = 0;
-        loop {
-            match socket.recv(&mut [0; 16]) {
-                Ok(_) => seen += 1,
-                Err(_) if stop.load(Ordering::Relaxed) => return seen,
-                Err(_) => {}
-            }
-        }
-    };
-    netns.run(work).expect("the namespace is there")
-}
-
-/// The two ends of the packets: goal's address, and the namespaces of those who send.
-struct Field {
-    goal: (Netns, IpAddr),
-    ant: Netns,
-    bee: Netns,
-    cat: Netns,
-}
-
-impl Field {
-    fn of(rig: &Rig, pick: impl Fn(&IpAddr) -> bool) -> Self {
-        let netns = |name: &str| rig.lab.pod(name).expect("it is there").netns().clone();
-        let goal = rig.lab.pod("red/goal").expect("it is there");
-        let address = goal.addresses().iter().copied().find(pick).expect("dual stack");
-        Self {
-            goal: (goal.netns().clone(), address),
-            ant: netns("red/ant"),
-            bee: netns("red/bee"),
-            cat: netns("red/cat"),
-        }
-    }
-
-    /// Sends and counts while policies are swapped.
-    fn play(&self, swap: impl FnOnce() -> u64) {
-        let (netns, address) = (&self.goal.0, self.goal.1);
-        let at = |port| SocketAddr::new(address, port);
-        let (stop, done) = (AtomicBool::new(false), AtomicBool::new(false));
-        thread::scope(|scope| {
-            let counts = [1111, 2222, 3333].map(|port| {
-                let done = &done;
-                scope.spawn(move || count(netns, at(port), done))
-            });
-            thread::sleep(Duration::from_millis(50));
-            let sends = [
-                scope.spawn(|| send(&self.bee, at(1111), None, &stop)),
-                scope.spawn(|| send(&self.ant, at(2222), None, &stop)),
-                scope.spawn(|| send(&self.cat, at(3333), Some(PACE), &stop)),
-            ];
-            let swaps = swap();
-            stop.store(true, Ordering::Relaxed);
-            let [first, second, both] = sends.map(|send| send.join().expect("it sends"));
-            done.store(true, Ordering::Relaxed);
-            let [leaked, leaked_too, arrived] = counts.map(|count| count.join().expect("it counts"));
-            println!("{address}: {swaps} swaps under {} packets", first + second);
-            // Starting programs takes longer than sending messages.
-            let enough = if crate::rig::fallback().is_some() { 5 } else { 100 };
-            assert!(swaps > enough && first + second > 10_000, "{swaps} swaps prove nothing");
-            assert_eq!((leaked, leaked_too), (0, 0), "in {swaps} swaps under {} packets", first + second);
-            assert_eq!(arrived, both, "in {swaps} swaps");
-        });
-    }
+    [("red/bee", 1111, None), ("red/ant", 2222, None), ("red/cat", 3333, Some(PACE))].map(stream).to_vec()
 }
 
 fn swap(filters: &mut [Filter], turns: &AtomicU64) -> u64 {
@@ -139,10 +68,17 @@ fn what_two_policies_refuse_never_passes_and_what_both_allow_always_does_while_t
     rig.add_pod(PodPlan::new("red/goal").on("east"), &[("kind", "goal")]);
     rig.change(&goal(0));
     rig.commit();
-    let fields = [Field::of(&rig, IpAddr::is_ipv4), Field::of(&rig, IpAddr::is_ipv6)];
+    let fields = [streams(&rig, IpAddr::is_ipv4), streams(&rig, IpAddr::is_ipv6)];
     let mut filters: Vec<Filter> = std::mem::take(&mut rig.filters).into_values().collect();
     // Many swaps in little time; the packets that are still inside need microseconds, not the agent's 50 ms.
     filters.iter_mut().for_each(|filter| filter.grace = Duration::from_millis(1));
     let turns = AtomicU64::new(1);
-    fields.iter().for_each(|field| field.play(|| swap(&mut filters, &turns)));
+    for field in fields {
+        let (swaps, tallies) = stream::during(&field, || swap(&mut filters, &turns));
+        println!("{swaps} swaps: {tallies:?}");
+        let [leak, other, both] = tallies.try_into().expect("three streams");
+        assert!(swaps > 100 && leak.sent + other.sent > 10_000, "{swaps} swaps prove nothing");
+        assert_eq!((leak.received, other.received), (0, 0), "in {swaps} swaps: {leak:?} {other:?}");
+        assert_eq!(both.received, both.sent, "in {swaps} swaps: {both:?}");
+    }
 }

@@ -147,7 +147,8 @@ pub(crate) fn applies(rule: &Rule, family: Family) -> bool {
         Match::Family(family) => Some(*family),
         Match::In(lookup, _) => of_lookup(*lookup),
         Match::Prefix(_, network) => Some(Family::of(&network.ip())),
-        Match::Icmpv6Type(..) => Some(Family::V6),
+        Match::Icmpv6Type(..) | Match::HopLimit(_) => Some(Family::V6),
+        Match::Broadcast => Some(Family::V4),
         Match::Protocol(_)
         | Match::Port(..)
         | Match::State(_)

@@ -124,6 +124,8 @@ fn question(question: &Match) -> String {
         Match::Protocol(Protocol(number)) => format!("q{number}"),
         Match::Port(Protocol(number), ports) => format!("d{number}:{}:{}", ports.first(), ports.last()),
         Match::Icmpv6Type(first, last) => format!("y{first}:{last}"),
+        Match::HopLimit(limit) => format!("h{limit}"),
+        Match::Broadcast => "b".to_owned(),
         Match::State(states) => {
             format!("z{}", states.iter().map(|state| state_letter(*state)).collect::<String>())
         }
@@ -153,6 +155,8 @@ fn read_question(word: &str) -> Option<Match> {
             let (first, last) = rest.split_once(':')?;
             Match::Icmpv6Type(first.parse().ok()?, last.parse().ok()?)
         }
+        "h" => Match::HopLimit(rest.parse().ok()?),
+        "b" => Match::Broadcast,
         "z" => Match::State(rest.chars().map(read_state).collect::<Option<_>>()?),
         "o" => Match::OriginalDirection,
         "t" => Match::TcpNotOpening,

@@ -62,7 +62,7 @@ pub(crate) fn probe(socket: &mut Socket) -> Result<Probed, BackendError> {
         table::write_named(OWNED_TRIAL, TableFlags::OWNED, w);
     });
     let ipv6 = ipv6(&mut batch);
-    let reverse_path = rule(&mut batch, &[Fib.into()]);
+    let reverse_path = rule(&mut batch, &[Fib::ReversePath.into()]);
     let log = metered_log(&mut batch);
     batch.end(Subsystem::Nftables, Finish::DryRun);
     let reply = socket.batch(&batch).map_err(failed)?;

@@ -168,6 +168,10 @@ pub enum Match {
     Port(Protocol, PortRange),
     /// ICMPv6 with a type in `first..=last`.
     Icmpv6Type(u8, u8),
+    /// IPv6 with this hop limit; with 255 it has passed no router (RFC 5082).
+    HopLimit(u8),
+    /// To everybody on a link: 255.255.255.255, or the broadcast address of a network of this host.
+    Broadcast,
     /// Conntrack says one of these; sorted, without repeats, not empty.
     State(Vec<ConnState>),
     /// The packet travels in the direction of the flow's first packet.

@@ -24,7 +24,14 @@ pub struct Packet {
     pub input_link: Option<LinkName>,
     /// Does the route back to the source leave by the interface of arrival?
     pub reverse_path: bool,
+    /// Routers it may still pass (IPv6).
+    pub hop_limit: u8,
+    /// Is the destination the broadcast address of a network of this host?
+    pub broadcast: bool,
 }
+
+/// What senders start at who do not care (`IPV6_DEFAULT_HOPLIMIT`).
+const HOP_LIMIT: u8 = 64;
 
 /// The part of the transport header that rules look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +89,8 @@ impl Packet {
             original_direction: true,
             input_link: None,
             reverse_path: true,
+            hop_limit: HOP_LIMIT,
+            broadcast: false,
         }
     }
 }

@@ -73,6 +73,8 @@ impl Chain {
                 | Match::Protocol(_)
                 | Match::Port(..)
                 | Match::Icmpv6Type(..)
+                | Match::HopLimit(_)
+                | Match::Broadcast
                 | Match::State(_)
                 | Match::OriginalDirection
                 | Match::TcpNotOpening

@@ -43,6 +43,10 @@ pub enum Place {
 }
 
 impl Shape {
+    /// The UDP port that the second rule of every namespace opens.
+    pub const SERVED: u16 = 9090;
+    /// 10 pods of one namespace, all on our node.
+    pub const TEN: Self = Self { name: "10 pods", local: 10, remote: 0, namespaces: 1, values: 1 };
     /// 100 pods, all on our node.
     pub const HUNDRED: Self = Self::stress("100 pods", 100);
     /// 1,000 pods, all on our node.
@@ -108,6 +112,17 @@ impl Shape {
         self.pod_shifted(place, index, [1, 0, 0, 0, 0])
     }
 
+    /// Two more local pods, the first of which may send to [`Shape::SERVED`] of the second: the first rule out of its
+    /// namespace and the second rule into the other's let it pass.
+    pub fn pair(&self) -> [Value; 2] {
+        let (first, second) = (self.pods(), self.pods() + 1);
+        let mut client = self.pod(Place::Local, first);
+        let mut server = self.pod(Place::Local, second);
+        carry(&mut client, self.group(2 * (second % self.namespaces) + 1));
+        carry(&mut server, self.group(2 * (first % self.namespaces)));
+        [client, server]
+    }
+
     fn pod_shifted(&self, place: Place, index: u32, shift: [u32; KEYS.len()]) -> Value {
         let namespace = index % self.namespaces;
         let turn = index / self.namespaces;
@@ -156,7 +171,7 @@ impl Shape {
                     { "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": first } }],
                       "ports": [{ "protocol": "TCP", "port": 8080 }] },
                     { "from": [{ "namespaceSelector": {}, "podSelector": { "matchLabels": second } }],
-                      "ports": [{ "protocol": "TCP", "port": 9090 }] },
+                      "ports": [{ "protocol": "UDP", "port": Self::SERVED }] },
                 ],
             }),
         )
@@ -221,6 +236,13 @@ pub fn change(object: &Value) -> Result<Change, Misshapen> {
         Ok(Some((_, warnings))) => Err(Misshapen(format!("{warnings:?}"))),
         Ok(None) => Err(Misshapen(object.to_string())),
         Err(warning) => Err(Misshapen(format!("{warning:?}"))),
+    }
+}
+
+/// Puts labels on a pod.
+fn carry(pod: &mut Value, labels: Value) {
+    if let (Some(own), Value::Object(more)) = (pod.pointer_mut("/metadata/labels"), labels) {
+        own.as_object_mut().into_iter().for_each(|own| own.extend(more.clone()));
     }
 }
 

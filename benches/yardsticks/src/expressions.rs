@@ -117,12 +117,19 @@ impl Body {
                 self.push(meta(META_IIFNAME, FIRST));
                 self.push(compare(EQUAL, &name));
             }
+            Match::HopLimit(limit) => {
+                self.need(Family::V6);
+                self.push(payload(NETWORK, 7, 1, FIRST));
+                self.push(compare(EQUAL, &[*limit]));
+            }
+            Match::Broadcast => {
+                // NFTA_FIB_F_DADDR, NFT_FIB_RESULT_ADDRTYPE; RTN_BROADCAST
+                self.push(fib(1 << 1, 3));
+                self.push(compare(EQUAL, &3_u32.to_ne_bytes()));
+            }
             Match::ReversePathMissing => {
-                let fib = Expression::new(c"fib")
-                    .u32(sys::NFTNL_EXPR_FIB_FLAGS, 1 | 1 << 3 | 1 << 5)
-                    .u32(sys::NFTNL_EXPR_FIB_RESULT, 1)
-                    .u32(sys::NFTNL_EXPR_FIB_DREG, FIRST);
-                self.push(fib);
+                // NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT, NFT_FIB_RESULT_OIF
+                self.push(fib(1 | 1 << 3 | 1 << 5, 1));
                 self.push(compare(EQUAL, &[0; 4]));
             }
         }
@@ -268,6 +275,13 @@ fn payload(base: u32, offset: u32, length: u32, register: u32) -> Expression {
         .u32(sys::NFTNL_EXPR_PAYLOAD_OFFSET, offset)
         .u32(sys::NFTNL_EXPR_PAYLOAD_LEN, length)
         .u32(sys::NFTNL_EXPR_PAYLOAD_DREG, register)
+}
+
+fn fib(flags: u32, result: u32) -> Expression {
+    Expression::new(c"fib")
+        .u32(sys::NFTNL_EXPR_FIB_FLAGS, flags)
+        .u32(sys::NFTNL_EXPR_FIB_RESULT, result)
+        .u32(sys::NFTNL_EXPR_FIB_DREG, FIRST)
 }
 
 fn compare(order: u32, value: &[u8]) -> Expression {

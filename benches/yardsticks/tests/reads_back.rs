@@ -4,19 +4,20 @@ use podwall_nftables::{Guard, Nftables, Options};
 use podwall_ruleset::stage::stages;
 use podwall_ruleset::{Backend as _, Ruleset};
 use podwall_shapes::{Deed, Half, Script, Shape, Turn};
-use podwall_yardsticks::Yardstick;
+use podwall_yardsticks::{Failed, Yardstick};
 
-fn carry_out(yardstick: &mut Yardstick, turn: &Turn) {
+fn carry_out(yardstick: &mut Yardstick, turn: &Turn) -> Result<(), Failed> {
     for stage in stages(&turn.before, &turn.delta) {
-        yardstick.commit(&Yardstick::encode(stage.transaction.ops())).unwrap();
+        yardstick.commit(&Yardstick::encode(stage.transaction.ops()))?;
     }
+    Ok(())
 }
 
-fn standing() -> Ruleset {
-    let mut kernel = Nftables::open(Options { guard: Guard::Watched }).unwrap();
-    let observed = kernel.observe().unwrap();
+fn standing() -> Result<Ruleset, Failed> {
+    let mut kernel = Nftables::open(Options { guard: Guard::Watched })?;
+    let observed = kernel.observe()?;
     assert_eq!(observed.alien, Vec::<String>::new());
-    observed.or_empty()
+    Ok(observed.or_empty())
 }
 
 #[test]
@@ -34,17 +35,17 @@ fn a_table_and_every_deed_read_back_as_they_were_meant() {
         .run(|| {
             let mut yardstick = Yardstick::open().unwrap();
             let load = Turn::load(engine.ruleset());
-            carry_out(&mut yardstick, &load);
-            assert_eq!(standing(), load.after);
+            carry_out(&mut yardstick, &load).unwrap();
+            assert_eq!(standing().unwrap(), load.after);
             for deed in Deed::ALL {
                 let script = Script::of(deed, &Shape::HUNDRED, &mut engine).unwrap();
                 for half in [Half::There, Half::Back] {
-                    carry_out(&mut yardstick, script.turn(half));
-                    assert_eq!(standing(), script.turn(half).after, "{deed:?} {half:?}");
+                    carry_out(&mut yardstick, script.turn(half)).unwrap();
+                    assert_eq!(standing().unwrap(), script.turn(half).after, "{deed:?} {half:?}");
                 }
             }
-            carry_out(&mut yardstick, &load.undone());
-            assert_eq!(standing(), Ruleset::default());
+            carry_out(&mut yardstick, &load.undone()).unwrap();
+            assert_eq!(standing().unwrap(), Ruleset::default());
         })
         .unwrap();
 }

@@ -116,6 +116,11 @@ impl Locals {
         self.view.bypass(&self.links.attachments)
     }
 
+    /// The bridge on which VLAN-tagged frames pass by our rules.
+    pub fn tag_bypass(&self) -> Option<LinkName> {
+        self.view.tag_bypass(self.links.attachments.values())
+    }
+
     /// Services are in IPVS mode.
     pub fn ipvs(&self) -> bool {
         self.view.ipvs

@@ -2,7 +2,9 @@
 //!
 //! A pod address with a host route to an interface owns that interface (veth + route: Calico, AWS, GKE, kindnet). A
 //! pod address inside a connected prefix shares its interface with others (bridge plug-ins). Interfaces that carry a
-//! default route lead out of the node: whatever hangs there is not a pod's alone.
+//! default route lead out of the node, and so do those of the machine itself: while the route to a pod is not there
+//! yet or gone already, its address seems to hang on whatever wider network has it, and what is asked of pods must
+//! not be asked of everybody who comes by there.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -39,8 +41,34 @@ struct Link {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LinkKind {
+    /// Many pods, however they are routed to.
     Bridge,
-    Other,
+    /// Pods on the other end: one by a host route, many by a prefix.
+    Pods,
+    /// One pod at most: nothing is known of such a kind but the route.
+    Virtual,
+    /// The machine's own network cards, and what is made of them.
+    Machine,
+}
+
+impl LinkKind {
+    fn of(info: Option<&InfoKind>) -> Self {
+        match info {
+            Some(InfoKind::Bridge) => Self::Bridge,
+            Some(InfoKind::Veth | InfoKind::Netkit) => Self::Pods,
+            Some(InfoKind::Other(name)) if name == "openvswitch" => Self::Pods,
+            None | Some(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team) => Self::Machine,
+            Some(_) => Self::Virtual,
+        }
+    }
+
+    /// May a connected prefix on it hold pods?
+    const fn has_neighbours(self) -> bool {
+        match self {
+            Self::Bridge | Self::Pods => true,
+            Self::Virtual | Self::Machine => false,
+        }
+    }
 }
 
 /// `bridge-nf-call-iptables` and its IPv6 twin (decision L9); false also when br_netfilter is not loaded.
@@ -50,6 +78,8 @@ pub struct Filtering {
     pub v4: bool,
     /// For IPv6.
     pub v6: bool,
+    /// For either, behind a VLAN tag (`bridge-nf-filter-vlan-tagged`).
+    pub tagged: bool,
 }
 
 impl Filtering {
@@ -59,7 +89,11 @@ impl Filtering {
             std::fs::read_to_string(format!("/proc/sys/net/bridge/{name}"))
                 .is_ok_and(|value| value.trim() != "0")
         };
-        Self { v4: on("bridge-nf-call-iptables"), v6: on("bridge-nf-call-ip6tables") }
+        Self {
+            v4: on("bridge-nf-call-iptables"),
+            v6: on("bridge-nf-call-ip6tables"),
+            tagged: on("bridge-nf-filter-vlan-tagged"),
+        }
     }
 
     const fn of(self, family: Family) -> bool {
@@ -83,12 +117,15 @@ impl View {
     /// Takes in a link.
     pub fn link(&mut self, message: &LinkMessage) {
         let mut name = None;
-        let mut kind = LinkKind::Other;
+        let mut kind = None;
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(text) => name = LinkName::new(text).ok(),
-                LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Bridge)) => {
-                    kind = LinkKind::Bridge;
+                LinkAttribute::LinkInfo(infos) => {
+                    kind = infos.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind),
+                        _ => None,
+                    });
                 }
                 _ => {}
             }
@@ -96,7 +133,7 @@ impl View {
         if let Some(name) = name {
             // Made by kube-proxy in IPVS mode and by nobody else (`pkg/proxy/ipvs`, DefaultDummyDevice).
             self.ipvs |= name.as_str() == "kube-ipvs0";
-            self.links.insert(message.header.index, Link { name, kind });
+            self.links.insert(message.header.index, Link { name, kind: LinkKind::of(kind) });
         }
     }
 
@@ -140,8 +177,11 @@ impl View {
     /// After the last message: drops what can never carry a pod, so that a change there is no change of the view.
     pub fn settle(&mut self) {
         let Self { links, exact, prefixes, uplinks, .. } = self;
-        exact.retain(|_, link| !uplinks.contains(link));
-        prefixes.retain(|network, link| !uplinks.contains(link) && !is_link_local(network.ip()));
+        let kind = |index: &u32| links.get(index).map(|link| link.kind).filter(|_| !uplinks.contains(index));
+        exact.retain(|_, link| kind(link).is_some_and(|kind| kind != LinkKind::Machine));
+        prefixes.retain(|network, link| {
+            kind(link).is_some_and(LinkKind::has_neighbours) && !is_link_local(network.ip())
+        });
         let used: BTreeSet<u32> = exact.values().chain(prefixes.values()).copied().collect();
         links.retain(|index, _| used.contains(index));
     }
@@ -149,7 +189,10 @@ impl View {
     /// Where packets to the address leave.
     pub fn hanging(&self, address: IpAddr) -> Hanging {
         if let Some(link) = self.exact.get(&address).and_then(|index| self.links.get(index)) {
-            let sharing = Sharing::Exclusive;
+            let sharing = match link.kind {
+                LinkKind::Bridge => Sharing::Shared,
+                LinkKind::Pods | LinkKind::Virtual | LinkKind::Machine => Sharing::Exclusive,
+            };
             return Hanging::On(Attachment { link: link.name.clone(), sharing });
         }
         let covering = self.prefixes.iter().filter(|(network, _)| network.contains(address));
@@ -171,13 +214,24 @@ impl View {
         &self,
         attachments: impl IntoIterator<Item = (&'a IpAddr, &'a Attachment)>,
     ) -> Option<(LinkName, &'static str)> {
-        let bridges: BTreeSet<&LinkName> =
-            self.links.values().filter(|link| link.kind == LinkKind::Bridge).map(|link| &link.name).collect();
+        let bridges = self.bridges();
         attachments.into_iter().find_map(|(address, attachment)| {
             let family = Family::of(address);
             let unfiltered = bridges.contains(&attachment.link) && !self.filtering.of(family);
             unfiltered.then(|| (attachment.link.clone(), sysctl(family)))
         })
+    }
+
+    /// The first of the attachments whose neighbours reach it with VLAN-tagged frames past netfilter. A tag of 0 is
+    /// read as none by whoever gets it (`__netif_receive_skb_core`), so raw sockets are all it takes.
+    pub fn tag_bypass<'a>(&self, attachments: impl IntoIterator<Item = &'a Attachment>) -> Option<LinkName> {
+        let bridges = self.bridges();
+        let bridged = attachments.into_iter().find(|attachment| bridges.contains(&attachment.link));
+        bridged.filter(|_| !self.filtering.tagged).map(|attachment| attachment.link.clone())
+    }
+
+    fn bridges(&self) -> BTreeSet<&LinkName> {
+        self.links.values().filter(|link| link.kind == LinkKind::Bridge).map(|link| &link.name).collect()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The chains and sets that are always there, whoever is governed: what passes, who is asked, what is kept shut.
 use std::collections::BTreeMap;
 
+use ipnetwork::IpNetwork;
 use podwall_ruleset::{
     Base, Chain, ChainName, ConnState, Count, Effect, Family, Hook, LinkName, Lookup, Match, Outcome,
-    Protocol, Rule, SetName, SetSpec, Shape, Side, Verdict,
+    PortRange, Protocol, Rule, SetName, SetSpec, Shape, Side, Verdict,
 };
 
 use crate::compile::names;
@@ -56,8 +57,9 @@ pub fn sets(request: &BaseRequest) -> BTreeMap<SetName, SetSpec> {
         sets.insert(names::recheck_set(family), open(Shape::Addresses(family)));
         sets.insert(names::meter(family), SetSpec { shape: Shape::Meter(family), size: Some(65536) });
     }
-    sets.insert(names::pod_links(), SetSpec { shape: Shape::Links, size: None });
-    sets.insert(names::guarded_links(), SetSpec { shape: Shape::Links, size: None });
+    for links in [names::pod_links(), names::guarded_links(), names::shared_links()] {
+        sets.insert(links, SetSpec { shape: Shape::Links, size: None });
+    }
     sets
 }
 
@@ -68,11 +70,14 @@ pub fn chains(request: &BaseRequest, options: &Options) -> BTreeMap<ChainName, C
         (names::forward(), forward()),
         (names::input(), input()),
         (names::recheck(), regular(Vec::new())),
+        (names::icmp_v6(), regular(icmp_v6())),
         (names::judge(), regular(judge())),
         (names::guard(), regular(guard(options))),
         (names::egress(), regular(dispatch(Direction::Egress, request))),
         (names::ingress(), regular(dispatch(Direction::Ingress, request))),
         (names::strays(), regular(strays(request))),
+        (names::shared(), regular(shared(options))),
+        (names::nameless(), regular(shut(&names::nameless(), options))),
         (names::pending(), regular(shut(&names::pending(), options))),
         (names::forged(), regular(shut(&names::forged(), options))),
         (names::refused(), regular(shut(&names::refused(), options))),
@@ -83,6 +88,11 @@ pub fn chains(request: &BaseRequest, options: &Options) -> BTreeMap<ChainName, C
 fn forward() -> Chain {
     let at = names::forward();
     let mut rules = passing(&at);
+    rules.push(rule(
+        names::own_rule(&at, "shared"),
+        vec![on_shared_link()],
+        Verdict::Jump(names::shared()).plain(),
+    ));
     for (purpose, next) in
         [("guard", names::guard()), ("egress", names::egress()), ("ingress", names::ingress())]
     {
@@ -99,25 +109,100 @@ fn input() -> Chain {
         let own = vec![Match::InputLink(loopback)];
         rules.push(rule(names::own_rule(&at, "loopback"), own, Verdict::Accept.plain()));
     }
+    // On a bridge nothing tells whose link-local address it is.
+    for network in network("fe80::/10") {
+        let matches = vec![on_shared_link(), Match::Prefix(Side::Source, network)];
+        rules.push(rule(
+            names::own_rule(&at, "link-local"),
+            matches,
+            Verdict::Goto(names::nameless()).plain(),
+        ));
+    }
     rules.push(jump(&at, "guard", names::guard()));
     rules.push(jump(&at, "egress", names::egress()));
     Chain { base: Some(Base { hook: Hook::Input, priority: PRIORITY }), rules }
 }
 
-/// L1: established flows, ICMP errors of a flow (F2), and neighbour discovery and MLD (F7) pass before any judging.
+/// L1: established flows, ICMP errors of a flow (F2), and what keeps a link alive (F7) pass before any judging.
 fn passing(at: &ChainName) -> Vec<Rule> {
     let accept =
         |purpose: &str, matches| rule(names::own_rule(at, purpose), matches, Verdict::Accept.plain());
-    let related = |protocol| vec![Match::State(vec![ConnState::Related]), Match::Protocol(protocol)];
+    let icmp_error = vec![Match::Protocol(Protocol::ICMP), Match::State(vec![ConnState::Related])];
+    let icmp_v6 = vec![Match::Protocol(Protocol::ICMPV6)];
     vec![
         jump(at, "recheck", names::recheck()),
         accept("established", vec![Match::State(vec![ConnState::Established])]),
-        accept("icmp errors", related(Protocol::ICMP)),
-        accept("icmpv6 errors", related(Protocol::ICMPV6)),
-        accept("neighbour discovery", vec![Match::Icmpv6Type(133, 137)]),
-        accept("multicast listeners", vec![Match::Icmpv6Type(130, 132)]),
-        accept("multicast listeners v2", vec![Match::Icmpv6Type(143, 143)]),
+        accept("icmp errors", icmp_error),
+        rule(names::own_rule(at, "icmpv6"), icmp_v6, Verdict::Jump(names::icmp_v6()).plain()),
     ]
+}
+
+/// What passes of ICMPv6; a chain of its own, so that every other packet is asked once and not for each type.
+fn icmp_v6() -> Vec<Rule> {
+    let at = names::icmp_v6();
+    let accept =
+        |purpose: &str, matches| rule(names::own_rule(&at, purpose), matches, Verdict::Accept.plain());
+    let mut rules = vec![accept("errors", vec![Match::State(vec![ConnState::Related])])];
+    rules.extend(on_link().into_iter().map(|(purpose, matches)| accept(&purpose, matches)));
+    rules
+}
+
+/// Neighbour discovery and listener discovery, as far as they are a link's own: the kernel forwards any ICMPv6 to
+/// any address, so by type alone they carry whatever a pod wants to wherever it wants (both ways, past both ends'
+/// policies). Neighbour discovery comes with a hop limit of 255 (RFC 4861, 7.1), which no router leaves at that.
+/// Listener discovery comes from a link-local address or from none yet (RFC 3590), which no router forwards.
+fn on_link() -> Vec<(String, Vec<Match>)> {
+    let mut found =
+        vec![("neighbour discovery".to_owned(), vec![Match::Icmpv6Type(133, 137), Match::HopLimit(255)])];
+    for (first, last) in [(130, 132), (143, 143)] {
+        for source in network("fe80::/10").chain(network("::/128")) {
+            let purpose = format!("listeners {first} from {source}");
+            let matches = vec![Match::Icmpv6Type(first, last), Match::Prefix(Side::Source, source)];
+            found.push((purpose, matches));
+        }
+    }
+    found
+}
+
+fn on_shared_link() -> Match {
+    Match::In(Lookup::InputLink, names::shared_links())
+}
+
+/// A literal of this file; the tests below prove each of them good.
+fn network(text: &str) -> impl Iterator<Item = IpNetwork> + use<> {
+    text.parse().into_iter()
+}
+
+/// Between pods on one bridge, what is to or from no pod by name: their link-local addresses, which nobody tells us
+/// and every pod answers at, and what is sent to all of them at once. No policy could speak of it, and it would
+/// reach the isolated ones too. DHCP, by which a pod gets its name, passes.
+fn shared(options: &Options) -> Vec<Rule> {
+    let at = names::shared();
+    let mut rules = Vec::new();
+    let everybody = network("255.255.255.255/32").map(|all| Match::Prefix(Side::Destination, all));
+    for (all, ports) in everybody.zip(PortRange::new(67, 68)) {
+        let matches = vec![Match::Port(Protocol::UDP, ports), all];
+        rules.push(rule(names::own_rule(&at, "dhcp"), matches, Verdict::Return.plain()));
+    }
+    let shut = |purpose: &str, matches| {
+        rule(names::own_rule(&at, purpose), matches, Verdict::Goto(names::nameless()).plain())
+    };
+    let prefixes = [
+        (Side::Source, "fe80::/10"),
+        (Side::Destination, "fe80::/10"),
+        (Side::Destination, "ff00::/8"),
+        (Side::Destination, "224.0.0.0/4"),
+    ];
+    for (side, text) in prefixes {
+        for prefix in network(text) {
+            rules.push(shut(&format!("{side:?} {text}"), vec![Match::Prefix(side, prefix)]));
+        }
+    }
+    match options.spoof_guard {
+        SpoofGuard::Off => {}
+        SpoofGuard::ReversePath => rules.push(shut("broadcast", vec![Match::Broadcast])),
+    }
+    rules
 }
 
 fn judge() -> Vec<Rule> {
@@ -170,7 +255,7 @@ fn strays(request: &BaseRequest) -> Vec<Rule> {
     let drop = |purpose: &str, matches| rule(names::own_rule(&at, purpose), matches, Verdict::Drop.counted());
     let mut rules = vec![drop("invalid", vec![Match::State(vec![ConnState::Invalid])])];
     if request.grace_over {
-        let matches = vec![Match::State(vec![ConnState::New]), Match::TcpNotOpening];
+        let matches = vec![Match::TcpNotOpening, Match::State(vec![ConnState::New])];
         rules.push(drop("not opening", matches));
     }
     rules
@@ -182,4 +267,18 @@ fn shut(chain: &ChainName, options: &Options) -> Vec<Rule> {
 
 fn jump(at: &ChainName, purpose: &str, next: ChainName) -> Rule {
     rule(names::own_rule(at, purpose), Vec::new(), Verdict::Jump(next).plain())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_literal_of_this_file_is_good() {
+        let request = BaseRequest { size4: 1024, size6: 1024, grace_over: true };
+        let chains = chains(&request, &Options::default());
+        let rules = |name: ChainName| chains.get(&name).map(|chain| chain.rules.len());
+        assert_eq!((rules(names::shared()), on_link().len()), (Some(6), 5));
+        assert_eq!(rules(names::input()), Some(8));
+    }
 }

@@ -34,6 +34,8 @@ chains! {
     input = "input";
     /// Judges established flows again while some are being cut; else empty.
     recheck = "recheck";
+    /// What passes of ICMPv6 unjudged.
+    icmp_v6 = "icmpsix";
     /// Both directions, for `recheck`.
     judge = "judge";
     /// Refuses forged sources.
@@ -48,6 +50,10 @@ chains! {
     pending = "pending";
     /// Drop: a source the interface does not own.
     forged = "forged";
+    /// What comes over a bridge of isolated pods and is to or from nobody by name.
+    shared = "shared";
+    /// Drop: an address that is no pod's own.
+    nameless = "nameless";
     /// Drop: whoever's own chain the kernel refused.
     refused = "refused";
 }
@@ -89,6 +95,11 @@ pub fn guarded_links() -> SetName {
     fixed_set("c_links")
 }
 
+/// Bridges that carry an isolated pod.
+pub fn shared_links() -> SetName {
+    fixed_set("c_shared")
+}
+
 /// The verdict map of a direction, family and size.
 pub fn verdicts(direction: Direction, family: Family, size: u32) -> SetName {
     let prefix = match direction {
@@ -112,7 +123,7 @@ mod tests {
         for name in CHAINS {
             assert!(ChainName::new(name).is_ok(), "{name}");
         }
-        for name in SETS.iter().chain(&["c_podlinks", "c_links", "in4_1024", "eg6_65536"]) {
+        for name in SETS.iter().chain(&["c_podlinks", "c_links", "c_shared", "in4_1024", "eg6_65536"]) {
             assert!(SetName::new(name).is_ok(), "{name}");
         }
     }

@@ -14,6 +14,7 @@ use podwall_ruleset::{
 
 use crate::compile::intervals::Intervals;
 use crate::compile::names;
+use crate::model::port::FEW_PORTS;
 use crate::model::{Action, Direction, IpBlock, Peer, Peers, Policy, PolicyRule, PortSpec, Ports};
 use crate::options::Options;
 use crate::resolve::group::{Group, Holder};
@@ -21,10 +22,6 @@ use crate::resolve::{Governing, SubjectPorts};
 
 /// Changes whenever the same policies compile to other rules than before, so that names keep following content.
 const LAYOUT: &str = "1";
-
-/// Protocol and port entries of one rule up to which each is a rule of its own (76 ns each, `nftables.md` 2.2);
-/// more share one set lookup.
-pub(crate) const FEW_PORTS: usize = 4;
 
 /// What decides the content of a chain.
 #[derive(Debug, Clone)]

@@ -254,29 +254,33 @@ impl Engine {
         }
     }
 
-    /// Interfaces changed: both sets of interfaces anew.
+    /// Interfaces changed: every set of interfaces anew.
     pub(super) fn sync_links(&mut self) {
-        let closed = self.locals.iter().filter(|(_, local)| plan::isolates(&local.egress));
-        let closed: BTreeSet<IpAddr> = closed.map(|(address, _)| *address).collect();
-        let (pods, guarded) = plan::links(&self.cluster, &closed);
-        self.sync_set(&names::pod_links(), &pods.into_iter().map(Key::Link).collect());
-        self.sync_set(&names::guarded_links(), &guarded.into_iter().map(Key::Link).collect());
+        let mut isolated = plan::Isolated::default();
+        for (address, local) in &self.locals {
+            isolated.note(*address, &local.ingress, &local.egress);
+        }
+        for (set, links) in plan::links(&self.cluster, &isolated) {
+            self.sync_set(&set, &links.into_iter().map(Key::Link).collect());
+        }
     }
 
     /// One address changed: is its interface one of an isolated pod?
     fn guard_link(&mut self, address: IpAddr) {
         let Some(attachment) = self.cluster.links().attachments.get(&address) else { return };
         let link = attachment.link.clone();
-        if !self.cluster.is_exclusive(&link) {
-            return;
-        }
-        let shut =
-            |address: &IpAddr| self.locals.get(address).is_some_and(|local| plan::isolates(&local.egress));
+        let exclusive = self.cluster.is_exclusive(&link);
+        let shut = |address: &IpAddr| {
+            self.locals.get(address).is_some_and(|local| {
+                plan::isolates(&local.egress) || (!exclusive && plan::isolates(&local.ingress))
+            })
+        };
         let guarded = self.cluster.on_link(&link).any(shut);
+        let set = if exclusive { names::guarded_links() } else { names::shared_links() };
         if guarded {
-            self.recorder.put(&names::guarded_links(), Key::Link(link), Value::Member);
+            self.recorder.put(&set, Key::Link(link), Value::Member);
         } else {
-            self.recorder.take(&names::guarded_links(), &Key::Link(link));
+            self.recorder.take(&set, &Key::Link(link));
         }
     }
 }

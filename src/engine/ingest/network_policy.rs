@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use podwall_ruleset::{Digest, PortRange, Protocol, RuleId};
 use serde_json::{Map, Value};
 
-use crate::compile::policy_chain::FEW_PORTS;
+use crate::model::port::FEW_PORTS;
 use crate::model::{
     Action, Direction, IpBlock, Peer, PeerSelector, Peers, Policy, PolicyId, PolicyRule, PortMatch, PortSpec,
     Ports, Requirement, Scope, Selector, Text, Tier,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use podwall_lab::{Cni, Exchange, Protocol};
 use serde_json::json;
 
+use crate::rig::stream::Raised;
 use crate::rig::{Actor, Hop, Rig, WEB, policy, town};
 
 use super::talk::{Talk, talk};
@@ -62,8 +63,9 @@ fn an_allowed_flow_does_not_miss_a_packet_while_its_policies_are_edited() {
     thread::scope(|scope| {
         let talking: Vec<_> =
             talks.iter_mut().map(|talk| scope.spawn(|| keep_talking(talk, &stop))).collect();
+        let stopping = Raised(&stop);
         (0..EDITS).for_each(|turn| edit(&mut rig, turn));
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         for talking in talking {
             let (count, slowest) = talking.join().expect("no exchange fails");
             assert!(count > EDITS, "only {count} exchanges during {EDITS} edits");

@@ -64,6 +64,8 @@ pub(super) fn links(rule: &Rule) -> Option<&SetName> {
         | Match::Protocol(_)
         | Match::Port(..)
         | Match::Icmpv6Type(..)
+        | Match::HopLimit(_)
+        | Match::Broadcast
         | Match::State(_)
         | Match::OriginalDirection
         | Match::TcpNotOpening
@@ -131,6 +133,8 @@ fn answers(ruleset: &Ruleset, question: &Match) -> Result<Vec<Form>, Unsuited> {
                 ..Form::module(format!("-m icmp6 --icmpv6-type {kind}"))
             })
             .collect()),
+        Match::HopLimit(limit) => one(Form::module(format!("-m hl --hl-eq {limit}"))),
+        Match::Broadcast => one(Form::module("-m addrtype --dst-type BROADCAST")),
         Match::State(states) => one(Form::module(format!("-m conntrack --ctstate {}", state_list(states)))),
         Match::OriginalDirection => one(Form::module("-m conntrack --ctdir ORIGINAL")),
         Match::TcpNotOpening => one(Form {

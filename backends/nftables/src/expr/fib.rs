@@ -1,4 +1,5 @@
-//! `fib`: is there a route back to the source by the interface of arrival? One when there is, into register 1.
+//! `fib`: what the routing tables say of a packet, into register 1. Two questions: is there a route back to the source
+//! by the interface of arrival (one when there is), and what kind of address is the destination (`RTN_*`)?
 use podwall_netlink::{Attributes, Writer};
 
 use super::Expression;
@@ -9,19 +10,41 @@ const NFTA_FIB_RESULT: u16 = 2;
 const NFTA_FIB_FLAGS: u16 = 3;
 /// `NFT_FIB_RESULT_OIF`.
 const NFT_FIB_RESULT_OIF: u32 = 1;
+/// `NFT_FIB_RESULT_ADDRTYPE`.
+const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 /// `NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT`: existence is all that is asked.
 const SOURCE_BY_INPUT_LINK: u32 = 1 | 1 << 3 | 1 << 5;
 
-/// `fib saddr . iif oif`, as existence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fib;
+/// `NFTA_FIB_F_DADDR`.
+const DESTINATION: u32 = 1 << 1;
+
+/// A question to the routing tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fib {
+    /// `fib saddr . iif oif`, as existence.
+    ReversePath,
+    /// `fib daddr type`.
+    DestinationType,
+}
+
+impl Fib {
+    const ALL: [Self; 2] = [Self::ReversePath, Self::DestinationType];
+
+    const fn parts(self) -> (u32, u32) {
+        match self {
+            Self::ReversePath => (SOURCE_BY_INPUT_LINK, NFT_FIB_RESULT_OIF),
+            Self::DestinationType => (DESTINATION, NFT_FIB_RESULT_ADDRTYPE),
+        }
+    }
+}
 
 impl Expression for Fib {
     const NAME: &'static str = "fib";
 
     fn write(&self, writer: &mut Writer) {
-        writer.put_be32(NFTA_FIB_FLAGS, SOURCE_BY_INPUT_LINK);
-        writer.put_be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_OIF);
+        let (flags, result) = self.parts();
+        writer.put_be32(NFTA_FIB_FLAGS, flags);
+        writer.put_be32(NFTA_FIB_RESULT, result);
         writer.put_be32(NFTA_FIB_DREG, Register::FIRST.0);
     }
 
@@ -33,11 +56,14 @@ impl Expression for Fib {
                 *slot = Some(attribute.be32()?);
             }
         }
-        if seen == [Some(Register::FIRST.0), Some(NFT_FIB_RESULT_OIF), Some(SOURCE_BY_INPUT_LINK)] {
-            Ok(Self)
-        } else {
-            Err(Unread::foreign("fib other than the reverse path check"))
-        }
+        let asks = |fib: &Self| {
+            let (flags, result) = fib.parts();
+            seen == [Some(Register::FIRST.0), Some(result), Some(flags)]
+        };
+        Self::ALL
+            .into_iter()
+            .find(asks)
+            .ok_or_else(|| Unread::foreign("fib other than the reverse path or the destination's type"))
     }
 }
 
@@ -48,7 +74,13 @@ mod tests {
 
     #[test]
     fn the_reverse_path_check_asks_for_existence_only() {
-        check(Fib, &[8, 0, 3, 0, 0, 0, 0, 0x29, 8, 0, 2, 0, 0, 0, 0, 1, 8, 0, 1, 0, 0, 0, 0, 1]);
+        check(Fib::ReversePath, &[8, 0, 3, 0, 0, 0, 0, 0x29, 8, 0, 2, 0, 0, 0, 0, 1, 8, 0, 1, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn the_type_of_the_destination_needs_no_interface() {
+        let bytes = [8, 0, 3, 0, 0, 0, 0, 2, 8, 0, 2, 0, 0, 0, 0, 3, 8, 0, 1, 0, 0, 0, 0, 1];
+        check(Fib::DestinationType, &bytes);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use super::Lifting;
 use crate::data::{Data, Register};
 use crate::expr::{Bitwise, Cmp, Ct, CtKey, Expr, Fib, Header, Meta, MetaKey, Order, Payload, Range};
 use crate::lower::parts::{
-    DESTINATION_PORT, ICMPV6_TYPE, OPENING_MASK, SYN, TCP_FLAGS, address_offset, family_number,
-    register_width, state_bit,
+    DESTINATION_PORT, HOP_LIMIT, ICMPV6_TYPE, OPENING_MASK, RTN_BROADCAST, SYN, TCP_FLAGS, address_offset,
+    family_number, register_width, state_bit,
 };
 use crate::object::key::{read_address, read_link, width};
 
@@ -20,6 +20,7 @@ impl Lifting<'_> {
         let (question, rest) = of_protocol(self.rest, self.family)
             .or_else(|| of_state(self.rest))
             .or_else(|| of_link(self.rest))
+            .or_else(|| hop_limit(self.rest).filter(|_| self.family == Some(Family::V6)))
             .or_else(|| self.family.and_then(|family| prefix(self.rest, family)))?;
         self.rest = rest;
         Some(question)
@@ -112,8 +113,22 @@ fn of_state(exprs: &[Expr]) -> Option<(Match, &[Expr])> {
         [Expr::Ct(Ct(CtKey::Direction)), Expr::Cmp(cmp), rest @ ..] if *cmp == Cmp::equal([0]) => {
             Some((Match::OriginalDirection, rest))
         }
-        [Expr::Fib(Fib), Expr::Cmp(cmp), rest @ ..] if *cmp == Cmp::equal([0; 4]) => {
+        [Expr::Fib(Fib::ReversePath), Expr::Cmp(cmp), rest @ ..] if *cmp == Cmp::equal([0; 4]) => {
             Some((Match::ReversePathMissing, rest))
+        }
+        [Expr::Fib(Fib::DestinationType), Expr::Cmp(cmp), rest @ ..]
+            if *cmp == Cmp::equal(RTN_BROADCAST.to_ne_bytes()) =>
+        {
+            Some((Match::Broadcast, rest))
+        }
+        _ => None,
+    }
+}
+
+fn hop_limit(exprs: &[Expr]) -> Option<(Match, &[Expr])> {
+    match exprs {
+        [Expr::Payload(HOP_LIMIT), Expr::Cmp(Cmp { order: Order::Equal, data }), rest @ ..] => {
+            data.array().map(|[limit]: [u8; 1]| (Match::HopLimit(limit), rest))
         }
         _ => None,
     }

@@ -32,6 +32,12 @@ pub(crate) const DESTINATION_PORT: Payload =
 pub(crate) const ICMPV6_TYPE: Payload =
     Payload { header: Header::Transport, offset: 0, length: 1, into: Register::FIRST };
 
+/// The hop limit of IPv6.
+pub(crate) const HOP_LIMIT: Payload =
+    Payload { header: Header::Network, offset: 7, length: 1, into: Register::FIRST };
+/// `RTN_BROADCAST` (linux/rtnetlink.h).
+pub(crate) const RTN_BROADCAST: u32 = 3;
+
 /// Hands out the kernel rules of one neutral rule, in order. `exprs` is memory to reuse.
 pub(crate) fn lower(rule: &Rule, exprs: &mut Vec<Expr>, emit: &mut dyn FnMut(Comment, &[Expr])) {
     let effect = &rule.effect;
@@ -129,6 +135,15 @@ impl<'a> Lowering<'a> {
                 self.push(ICMPV6_TYPE);
                 self.between([*first], [*last]);
             }
+            Match::HopLimit(limit) => {
+                self.need_family(Family::V6);
+                self.push(HOP_LIMIT);
+                self.push(Cmp::equal([*limit]));
+            }
+            Match::Broadcast => {
+                self.push(Fib::DestinationType);
+                self.push(Cmp::equal(RTN_BROADCAST.to_ne_bytes()));
+            }
             Match::State(states) => {
                 let bits = states.iter().fold(0, |bits, state| bits | state_bit(*state));
                 self.push(Ct(CtKey::State));
@@ -147,7 +162,7 @@ impl<'a> Lowering<'a> {
             }
             Match::InputLink(link) => self.link(link),
             Match::ReversePathMissing => {
-                self.push(Fib);
+                self.push(Fib::ReversePath);
                 self.push(Cmp::equal([0; 4]));
             }
         }

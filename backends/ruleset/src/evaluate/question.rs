@@ -1,5 +1,5 @@
 //! How a packet answers the questions of a rule.
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::View;
 use crate::matching::{Family, Lookup, Match, PortRange, Protocol, Side};
@@ -22,6 +22,8 @@ pub(super) fn holds(question: &Match, packet: &Packet, view: &impl View) -> bool
         Match::Icmpv6Type(first, last) => {
             matches!(packet.transport, Transport::Icmpv6(kind) if *first <= kind && kind <= *last)
         }
+        Match::HopLimit(limit) => Family::of(&packet.source) == Family::V6 && packet.hop_limit == *limit,
+        Match::Broadcast => packet.broadcast || packet.destination == Ipv4Addr::BROADCAST,
         Match::State(states) => states.contains(&packet.state),
         Match::OriginalDirection => packet.original_direction,
         Match::TcpNotOpening => matches!(packet.transport, Transport::Tcp { opening: false, .. }),

@@ -194,6 +194,18 @@ fn each_question_has_a_packet_that_says_yes_and_one_that_says_no() {
         (Match::Port(Protocol::UDP, PortRange::ALL), other(Transport::Udp(0)), syn()),
         (Match::Icmpv6Type(133, 137), six(Transport::Icmpv6(135)), six(Transport::Icmpv6(128))),
         (Match::Icmpv6Type(0, 255), six(Transport::Icmpv6(0)), other(Transport::Icmp(0))),
+        (
+            Match::HopLimit(255),
+            Packet { hop_limit: 255, ..six(Transport::Icmpv6(135)) },
+            six(Transport::Icmpv6(135)),
+        ),
+        (Match::HopLimit(64), six(Transport::Udp(80)), syn()),
+        (Match::Broadcast, Packet { broadcast: true, ..syn() }, syn()),
+        (
+            Match::Broadcast,
+            Packet { destination: std::net::Ipv4Addr::BROADCAST.into(), ..syn() },
+            six(Transport::Udp(80)),
+        ),
         (Match::State(vec![ConnState::Established, ConnState::Related]), late.clone(), syn()),
         (Match::OriginalDirection, syn(), late),
         (Match::TcpNotOpening, other(Transport::Tcp { port: 80, opening: false }), syn()),

@@ -64,6 +64,8 @@ fn match_text(question: &Match) -> String {
         Match::Port(protocol, ports) => format!("meta l4proto {protocol} th dport {ports}"),
         Match::Icmpv6Type(first, last) if first == last => format!("icmpv6 type {first}"),
         Match::Icmpv6Type(first, last) => format!("icmpv6 type {first}-{last}"),
+        Match::HopLimit(limit) => format!("ip6 hoplimit {limit}"),
+        Match::Broadcast => "fib daddr type broadcast".to_owned(),
         Match::State(states) => {
             let words: Vec<&str> = states.iter().copied().map(state_text).collect();
             format!("ct state {}", words.join(","))

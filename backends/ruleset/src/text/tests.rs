@@ -91,6 +91,8 @@ fn questions() -> Vec<Rule> {
         Match::Port(Protocol::SCTP, PortRange::ALL),
         Match::Icmpv6Type(133, 137),
         Match::Icmpv6Type(143, 143),
+        Match::HopLimit(255),
+        Match::Broadcast,
         Match::State(vec![ConnState::New, ConnState::Established, ConnState::Related]),
         Match::State(vec![ConnState::Invalid, ConnState::Untracked]),
         Match::OriginalDirection,

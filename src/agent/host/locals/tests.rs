@@ -1,7 +1,7 @@
 //! Addresses of gone pods: let go at the right moment, not before.
 use podwall_engine::model::Labels;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
 use super::*;
@@ -28,6 +28,7 @@ fn host(prefix: Option<u8>) -> Arc<View> {
     let mut link = LinkMessage::default();
     link.header.index = 3;
     link.attributes.push(LinkAttribute::IfName("veth1".to_owned()));
+    link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
     view.link(&link);
     if let Some(prefix) = prefix {
         let mut route = RouteMessage::default();

@@ -108,3 +108,45 @@ fn ipvs_mode_is_told_by_kube_proxys_dummy_interface() {
     view.link(&link(7, "kube-ipvs0", Some(InfoKind::Dummy)));
     assert!(view.ipvs);
 }
+
+#[test]
+fn the_machines_own_cards_never_carry_pods_and_a_bridge_is_never_one_pods_alone() {
+    let mut view = node();
+    for (index, name, kind) in
+        [(11, "eth1", None), (12, "eth1.5", Some(InfoKind::Vlan)), (13, "bond0", Some(InfoKind::Bond))]
+    {
+        view.link(&link(index, name, kind));
+    }
+    view.link(&link(14, "wg0", Some(InfoKind::Wireguard)));
+    // A private network without a way out, that the range of pods is a part of.
+    for (destination, link) in [
+        ("10.0.0.0/8", 11),
+        ("10.3.0.0/16", 12),
+        ("10.4.0.0/16", 13),
+        ("10.5.0.0/16", 14),
+        ("10.3.0.9/32", 11),
+    ] {
+        view.route(&route(destination, link, None));
+    }
+    view.route(&route("10.1.0.7/32", 4, None));
+    view.settle();
+    for address in ["10.0.0.6", "10.3.0.1", "10.3.0.9", "10.4.0.1", "10.5.0.1"] {
+        assert_eq!(view.hanging(ip(address)), Hanging::Nowhere, "{address}");
+    }
+    assert_eq!(view.hanging(ip("10.0.0.5")), on("cali1", Sharing::Exclusive));
+    assert_eq!(view.hanging(ip("10.1.0.7")), on("cni0", Sharing::Shared));
+}
+
+#[test]
+fn tagged_frames_are_a_bypass_between_bridged_pods_until_the_kernel_shows_them() {
+    let mut view = node();
+    let attachment = |address: &str| match view.hanging(ip(address)) {
+        Hanging::On(attachment) => attachment,
+        Hanging::Nowhere => panic!("{address} hangs nowhere"),
+    };
+    let (routed, bridged) = (attachment("10.0.0.5"), attachment("10.1.0.9"));
+    assert_eq!(view.tag_bypass([&routed]), None);
+    assert_eq!(view.tag_bypass([&routed, &bridged]), Some(LinkName::new("cni0").unwrap()));
+    view.filtering.tagged = true;
+    assert_eq!(view.tag_bypass([&routed, &bridged]), None);
+}

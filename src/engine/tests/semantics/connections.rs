@@ -247,20 +247,30 @@ fn protocols_without_ports_are_allowed_only_by_rules_without_ports() {
 }
 
 #[test]
-fn neighbour_discovery_and_listener_discovery_are_never_filtered() {
+fn neighbour_discovery_and_listener_discovery_are_never_filtered_on_a_link() {
     let world = closed();
-    let judged = |hook: Hook, kind: u8| {
-        let mut packet = packet("fd00:244:1::10", "2001:db8::7", "icmp");
+    let judged = |hook: Hook, kind: u8, source: &str, hop_limit: u8| {
+        let mut packet = packet(source, "2001:db8::7", "icmp");
         packet.transport = Transport::Icmpv6(kind);
-        packet.hook = hook;
+        (packet.hook, packet.hop_limit) = (hook, hop_limit);
         packet.state = ConnState::Untracked;
         world.judge("n1", &packet)
     };
-    for kind in [133, 134, 135, 136, 137, 130, 131, 132, 143] {
-        assert!(judged(Hook::Forward, kind) && judged(Hook::Input, kind), "{kind}");
+    let both =
+        |kind, source, limit| [Hook::Forward, Hook::Input].map(|hook| judged(hook, kind, source, limit));
+    let pod = "fd00:244:1::10";
+    for kind in [133, 134, 135, 136, 137] {
+        assert_eq!(both(kind, pod, 255), [true; 2], "{kind}");
+        assert_eq!(both(kind, pod, 254), [false; 2], "{kind} that passed a router");
+    }
+    for kind in [130, 131, 132, 143] {
+        for source in ["fe80::1", "::"] {
+            assert_eq!(both(kind, source, 1), [true; 2], "{kind}");
+        }
+        assert_eq!(both(kind, pod, 1), [false; 2], "{kind} from an address that is routed");
     }
     for kind in [1, 128, 129, 138, 144] {
-        assert!(!judged(Hook::Forward, kind) && !judged(Hook::Input, kind), "{kind}");
+        assert_eq!(both(kind, pod, 255), [false; 2], "{kind}");
     }
 }
 

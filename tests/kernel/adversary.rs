@@ -1,0 +1,144 @@
+//! Ways around the policies that once worked: what a pod can send that names no pod, or that no filter used to ask.
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::time::Duration;
+
+use podwall_lab::{Cni, Netns};
+use rustix::fd::OwnedFd;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recvfrom, sendto, socket};
+
+use crate::rig::{Rig, town};
+
+const PATIENCE: Duration = Duration::from_millis(300);
+const PORT: u16 = 7777;
+const SHUT: &str = "{podSelector: {matchLabels: {kind: cat}}, policyTypes: [Ingress]}";
+const MUTE: &str = "{podSelector: {matchLabels: {kind: ant}}, policyTypes: [Egress]}";
+
+fn netns<'a>(rig: &'a Rig, pod: &str) -> &'a Netns {
+    rig.lab.pod(pod).expect("it is there").netns()
+}
+
+/// Every address a pod answers at without its name: its own on the link, everybody's, and the group of all.
+fn nameless(rig: &Rig, pod: &str) -> Vec<IpAddr> {
+    let table = || std::fs::read_to_string("/proc/thread-self/net/if_inet6");
+    let table = netns(rig, pod).run(table).expect("a pod").expect("it has IPv6");
+    let own = table.lines().filter(|line| line.starts_with("fe80") && line.ends_with("eth0"));
+    let own = own.map(|line| u128::from_str_radix(&line[..32], 16).expect("hexadecimal"));
+    let IpAddr::V4(named) = rig.lab.pod(pod).expect("it is there").ipv4().expect("it has one") else {
+        unreachable!("asked for")
+    };
+    let subnet = Ipv4Addr::from_bits(named.to_bits() | 0xff);
+    let mut found: Vec<IpAddr> = own.map(|bits| Ipv6Addr::from_bits(bits).into()).collect();
+    assert_eq!(found.len(), 1, "{table}");
+    found.extend(
+        ["ff02::1", "224.0.0.1", "255.255.255.255"].map(|text| text.parse::<IpAddr>().expect("good")),
+    );
+    found.push(subnet.into());
+    found
+}
+
+/// Does a datagram to the address, sent out of the pod's interface, reach a server that listens on all addresses?
+fn reaches(rig: &Rig, from: &str, server: &Netns, to: IpAddr) -> bool {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let server = server.run(|| UdpSocket::bind((any, PORT))).expect("entered").expect("a free port");
+    server.set_read_timeout(Some(PATIENCE)).expect("a good time");
+    let send = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.set_broadcast(true)?;
+        let link = rustix::net::netdevice::name_to_index(&socket, "eth0")?;
+        let to = match to {
+            IpAddr::V4(to) => SocketAddr::from((to, PORT)),
+            IpAddr::V6(to) => SocketAddrV6::new(to, PORT, 0, link).into(),
+        };
+        socket.send_to(b"hello", to)
+    };
+    netns(rig, from).run(send).expect("a pod").expect("it can be sent");
+    server.recv(&mut [0; 16]).is_ok()
+}
+
+#[test]
+fn a_pod_on_a_bridge_is_reached_by_no_address_that_is_not_its_own() {
+    let Some(mut rig) = town(Cni::Bridged) else { return };
+    // red/cat and blue/ant live on one bridge.
+    let ways = nameless(&rig, "red/cat");
+    let heard = |rig: &Rig, from: &str| -> Vec<bool> {
+        ways.iter().map(|to| reaches(rig, from, netns(rig, "red/cat"), *to)).collect()
+    };
+    assert_eq!(heard(&rig, "blue/ant"), [true; 5], "nobody on the bridge is isolated: {ways:?}");
+    rig.policy("red/shut", SHUT);
+    assert_eq!(heard(&rig, "blue/ant"), [false; 5], "{ways:?}");
+    rig.delete("NetworkPolicy", "red/shut");
+    rig.policy("blue/mute", MUTE);
+    assert_eq!(heard(&rig, "blue/ant"), [false; 5], "a sender that may not send: {ways:?}");
+    rig.delete("NetworkPolicy", "blue/mute");
+    assert_eq!(heard(&rig, "blue/ant"), [true; 5]);
+}
+
+#[test]
+fn a_mute_pod_on_a_bridge_does_not_reach_its_node_at_a_link_local_address() {
+    let Some(mut rig) = town(Cni::Bridged) else { return };
+    let node = rig.lab.node("east").expect("it is there").netns().clone();
+    let table = || std::fs::read_to_string("/proc/thread-self/net/if_inet6");
+    let table = node.run(table).expect("a node").expect("it has IPv6");
+    let line =
+        table.lines().find(|line| line.starts_with("fe80") && line.ends_with("cni0")).expect("its own");
+    let gateway =
+        IpAddr::V6(Ipv6Addr::from_bits(u128::from_str_radix(&line[..32], 16).expect("hexadecimal")));
+    assert!(reaches(&rig, "blue/ant", &node, gateway));
+    rig.policy("blue/mute", MUTE);
+    assert!(!reaches(&rig, "blue/ant", &node, gateway));
+}
+
+/// What passed to keep links alive.
+const LINK_KEEPING: [u8; 9] = [130, 131, 132, 133, 134, 135, 136, 137, 143];
+
+const NOTHING: Vec<u8> = Vec::new();
+
+fn icmpv6() -> Result<OwnedFd, rustix::io::Errno> {
+    socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6))
+}
+
+/// The types of ICMPv6 messages with any bytes behind them that get from one namespace to the other.
+fn tunnelled(from: &Netns, to: &Netns, address: IpAddr) -> Vec<u8> {
+    let server = to.run(icmpv6).expect("entered").expect("root may");
+    sockopt::set_socket_timeout(&server, Timeout::Recv, Some(PATIENCE)).expect("a good time");
+    let send = || {
+        let socket = icmpv6()?;
+        sockopt::set_ipv6_unicast_hops(&socket, Some(255))?;
+        for kind in LINK_KEEPING {
+            let message = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], b"anything at all"].concat();
+            sendto(&socket, &message, SendFlags::empty(), &SocketAddr::new(address, 0))?;
+        }
+        Ok::<_, rustix::io::Errno>(())
+    };
+    from.run(send).expect("entered").expect("it can be sent");
+    let mut buffer = [0; 128];
+    let mut kinds = Vec::new();
+    while let Ok((_, length, _)) = recvfrom(&server, &mut buffer, RecvFlags::empty()) {
+        kinds.extend(buffer[..length].ends_with(b"anything at all").then_some(buffer[0]));
+    }
+    kinds
+}
+
+#[test]
+fn messages_that_keep_links_alive_carry_nothing_through_a_router() {
+    let Some(mut rig) = town(Cni::Routed) else { return };
+    let outside = rig.lab.host("outside").expect("it is there");
+    let far = outside.addresses().iter().copied().find(IpAddr::is_ipv6).expect("it has one");
+    let near = rig.lab.pod("red/cat").expect("it is there").ipv6().expect("it has one");
+    let all = |rig: &Rig| {
+        let out =
+            tunnelled(netns(rig, "blue/ant"), rig.lab.host("outside").expect("it is there").netns(), far);
+        let over = tunnelled(netns(rig, "blue/ant"), netns(rig, "red/cat"), near);
+        let inward =
+            tunnelled(rig.lab.host("outside").expect("it is there").netns(), netns(rig, "red/cat"), near);
+        [out, over, inward]
+    };
+    assert_eq!(all(&rig), [LINK_KEEPING.to_vec(), LINK_KEEPING.to_vec(), LINK_KEEPING.to_vec()]);
+    rig.policy("blue/mute", MUTE);
+    rig.policy("red/shut", SHUT);
+    assert_eq!(all(&rig), [NOTHING; 3]);
+    rig.delete("NetworkPolicy", "red/shut");
+    let [out, over, inward] = all(&rig);
+    assert_eq!((out, over, inward), (NOTHING, NOTHING, LINK_KEEPING.to_vec()));
+}

@@ -1,0 +1,134 @@
+//! Real agents: one process in each node, all reading one folder of manifests.
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use podwall_lab::Netns;
+use podwall_testkit::objects::identity;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::Rig;
+
+/// Where each answers, in its own namespace.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9473);
+
+/// How long an agent may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Agents and the folder they read.
+pub struct Agents {
+    running: BTreeMap<String, Child>,
+    nodes: BTreeMap<String, (Netns, TempDir)>,
+    folder: TempDir,
+}
+
+impl Agents {
+    /// Takes over from the rig's own filters, which leave nothing behind, and waits until all are ready.
+    pub fn instead_of_filters(rig: &mut Rig) -> Self {
+        rig.step_down();
+        let nodes = rig.lab.nodes().map(|node| {
+            let state = tempfile::tempdir().expect("a place for a lock");
+            (node.name().to_owned(), (node.netns().clone(), state))
+        });
+        let folder = tempfile::tempdir().expect("a place for manifests");
+        let mut agents = Self { running: BTreeMap::new(), nodes: nodes.collect(), folder };
+        rig.all_objects().for_each(|object| agents.put(object));
+        for node in agents.nodes.keys().cloned().collect::<Vec<_>>() {
+            agents.start(&node);
+            agents.await_ready(&node);
+        }
+        agents
+    }
+
+    /// Writes an object down, whole at once.
+    pub fn put(&self, object: &Value) {
+        let file = self.folder.path().join(file_of(object));
+        let draft = file.with_extension("draft");
+        fs::write(&draft, object.to_string()).expect("the folder can be written");
+        fs::rename(draft, file).expect("the folder can be written");
+    }
+
+    /// Takes an object away.
+    pub fn remove(&self, object: &Value) {
+        fs::remove_file(self.folder.path().join(file_of(object))).expect("it was written");
+    }
+
+    /// Starts the agent of a node.
+    pub fn start(&mut self, node: &str) {
+        let (netns, state) = &self.nodes[node];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
+        command
+            .args(["agent", "--node-name", node, "--grace", "0", "--listen", &LISTEN.to_string()])
+            .arg("--source")
+            .arg(self.folder.path())
+            .arg("--state-dir")
+            .arg(state.path())
+            .stdin(Stdio::null());
+        if std::env::var_os("PODWALL_TEST_LOG").is_none() {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        let child = netns.spawn(&mut command).expect("it was built with this test");
+        self.running.insert(node.to_owned(), child);
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, node: &str) {
+        let mut child = self.running.remove(node).expect("it runs");
+        child.kill().expect("it runs");
+        child.wait().expect("it was ours");
+    }
+
+    /// `SIGTERM`; answers its exit code.
+    pub fn stop(&mut self, node: &str) -> Option<i32> {
+        let mut child = self.running.remove(node).expect("it runs");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        child.wait().expect("it was ours").code()
+    }
+
+    /// Waits until a node's agent keeps every promise.
+    pub fn await_ready(&self, node: &str) {
+        let (until, mut last) = (Instant::now() + PATIENCE, String::new());
+        while Instant::now() < until {
+            last = self.get(node, "/readyz").unwrap_or_else(|error| error.to_string());
+            if last.starts_with("HTTP/1.1 200") {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the agent of {node} is not ready: {last}");
+    }
+
+    fn get(&self, node: &str, path: &str) -> std::io::Result<String> {
+        let ask = || {
+            let mut stream = TcpStream::connect_timeout(&LISTEN, Duration::from_secs(1))?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: podwall\r\nConnection: close\r\n\r\n").as_bytes(),
+            )?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        self.nodes[node].0.run(ask).expect("the namespace is there")
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        for child in self.running.values_mut() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn file_of(object: &Value) -> String {
+    let (kind, namespace, name) = identity(object);
+    format!("{kind}-{namespace}-{name}.json")
+}
