@@ -295,12 +295,9 @@ impl Applier {
     }
 
     fn foreign(&mut self, change: Option<&ForeignChange>) {
-        match change {
-            Some(change) => {
-                self.telemetry.metrics.foreign_changes.inc();
-                tracing::error!(writer = change.writer, "{change} wrote into table inet podwall");
-            }
-            None => tracing::warn!("notices of other programs' writes were lost"),
+        if let Some(change) = change {
+            self.telemetry.metrics.foreign_changes.inc();
+            tracing::error!(writer = change.writer, "{change} wrote into table inet podwall");
         }
         if self.state == State::Following {
             self.compare(RepairCause::Foreign);

@@ -1,5 +1,6 @@
 //! Real packets, judged by the real kernel: every suite builds nodes and pods as network namespaces of its own,
-//! compiles cluster objects with the engine, loads them through the native backend, and asks who reaches whom.
+//! compiles cluster objects with the engine, loads them through the backend that
+//! `PODWALL_TEST_BACKEND` names (`nftables`, `iptables-nft`, `iptables-legacy`), and asks who reaches whom.
 //!
 //! Needs root. Each "is dropped" has its "still passes" twin: [`rig::Rig::expect`] compares whole truth tables.
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` is what a module offers the others")]

@@ -24,7 +24,7 @@ use podwall_ruleset::{Delta, LinkName, Ruleset};
 use podwall_testkit::skip::{Need, ready};
 use serde_json::Value;
 
-pub use filter::{Filter, native, nft, try_nft};
+pub use filter::{Filter, fallback, native, nft, open_backend, try_nft};
 pub use objects::{namespace, node, pod, policy};
 pub use sighting::{EVERY, openings};
 pub use town::{ADMIN, ALL, WEB, serving, town, town_guarded, town_with};

@@ -5,7 +5,7 @@ use podwall_lab::Netns;
 use podwall_nftables::Guard;
 use podwall_ruleset::{Backend, ChainName, RuleId};
 
-use crate::rig::{Filter, native};
+use crate::rig::{Filter, open_backend};
 
 /// Packets by chain and rule.
 pub type Counts = BTreeMap<(ChainName, RuleId), u64>;
@@ -17,7 +17,7 @@ pub fn of(filter: &mut Filter) -> Counts {
 
 /// As a newcomer reads them.
 pub fn read(netns: &Netns, guard: Guard) -> Counts {
-    counts(&mut native(netns, guard))
+    counts(open_backend(netns, guard).as_mut())
 }
 
 fn counts(backend: &mut dyn Backend) -> Counts {

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use podwall_engine::flows::{self, FlowTuple};
 use podwall_engine::{Engine, NodeName, Options, Update, recheck};
+use podwall_iptables::{Choice, Iptables, Variant};
 use podwall_lab::Netns;
 use podwall_netlink::conntrack::{Conntrack, Flow, Flows as _, Layer4};
 use podwall_nftables::{Guard, Nftables};
 use podwall_ruleset::packet::Transport;
 use podwall_ruleset::stage::{StageKind, stages};
-use podwall_ruleset::{Backend, Delta, Protocol, Ruleset};
+use podwall_ruleset::{
+    Backend, BackendError, Capabilities, Counter, Delta, Observed, Protocol, Receipt, Ruleset, Transaction,
+};
 
 /// Decision S2.
 const GRACE: Duration = Duration::from_millis(50);
@@ -39,7 +42,7 @@ impl Filter {
     pub fn open(node: &podwall_lab::Node, guard: Guard, options: &Options) -> Self {
         let engine = Engine::new(NodeName::from(node.name()), options.clone());
         let netns = node.netns().clone();
-        let backend = Box::new(native(&netns, guard));
+        let backend = open_backend(&netns, guard);
         let host = node.addresses().iter().copied().collect();
         Self { engine, backend, netns, host, grace: GRACE, standing: Ruleset::default() }
     }
@@ -104,6 +107,14 @@ impl Filter {
     }
 }
 
+/// The backend under test in a namespace.
+pub fn open_backend(netns: &Netns, guard: Guard) -> Box<dyn Backend> {
+    match fallback() {
+        None => Box::new(native(netns, guard)),
+        Some(variant) => Box::new(Within::open(netns, variant)),
+    }
+}
+
 /// The native backend in a namespace; its socket belongs to it from then on, whichever thread uses it.
 pub fn native(netns: &Netns, guard: Guard) -> Nftables {
     let open = || Nftables::open(podwall_nftables::Options { guard });
@@ -144,4 +155,61 @@ fn run_nft(netns: &Netns, script: &str) -> (bool, String) {
     let output = child.wait_with_output().expect("nft ends");
     let said = if output.status.success() { output.stdout } else { output.stderr };
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// The variant of the fallback that `PODWALL_TEST_BACKEND` asks for; `None`: the native backend.
+pub fn fallback() -> Option<Variant> {
+    match std::env::var("PODWALL_TEST_BACKEND").as_deref() {
+        Ok("iptables-nft") => Some(Variant::Nft),
+        Ok("iptables-legacy") => Some(Variant::Legacy),
+        Ok("nftables") | Err(_) => None,
+        Ok(other) => panic!("PODWALL_TEST_BACKEND={other}: nftables, iptables-nft or iptables-legacy"),
+    }
+}
+
+/// The fallback in a namespace: it starts programs, and they run where the calling thread is.
+struct Within {
+    netns: Netns,
+    capabilities: Capabilities,
+    inner: Iptables,
+}
+
+impl Within {
+    fn open(netns: &Netns, variant: Variant) -> Self {
+        let options = podwall_iptables::Options { variant: Choice::Forced(variant) };
+        let opened = netns.run(|| Iptables::open(options)).expect("the namespace is there");
+        let inner = opened.expect("the backend opens");
+        Self { netns: netns.clone(), capabilities: inner.capabilities().clone(), inner }
+    }
+
+    fn run<T: Send>(&mut self, work: impl FnOnce(&mut Iptables) -> T + Send) -> T {
+        let inner = &mut self.inner;
+        self.netns.run(|| work(inner)).expect("the namespace is there")
+    }
+}
+
+impl Backend for Within {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn observe(&mut self) -> Result<Observed, BackendError> {
+        self.run(Iptables::observe)
+    }
+
+    fn check(&mut self, transaction: &Transaction) -> Result<(), BackendError> {
+        self.run(|inner| inner.check(transaction))
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, BackendError> {
+        self.run(|inner| inner.commit(transaction))
+    }
+
+    fn sweep(&mut self) -> Result<(), BackendError> {
+        self.run(Iptables::sweep)
+    }
+
+    fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
+        self.run(Iptables::counters)
+    }
 }

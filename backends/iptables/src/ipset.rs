@@ -1,0 +1,248 @@
+//! The text of `ipset restore`, and the reading of `ipset save`.
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use podwall_ruleset::{BackendError, Growth, Op, Ruleset, SetName, SetSpec};
+
+use crate::image::{Image, Ipset};
+use crate::lower::{Unsuited, set};
+use crate::names::{self, SET_PREFIX};
+
+/// What happens to one ipset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Edit {
+    op: usize,
+    growth: Growth,
+    /// It is made; one of the name that stands goes before.
+    create: Option<String>,
+    /// It goes at the end.
+    destroy: bool,
+    /// Elements that shall be there, or not.
+    members: BTreeMap<String, bool>,
+}
+
+/// What happens to ipsets in a transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Edits(BTreeMap<String, Edit>);
+
+/// Text for `ipset restore`, with the operation each line is for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Script {
+    pub(crate) text: String,
+    pub(crate) ops: Vec<usize>,
+}
+
+impl Script {
+    fn line(&mut self, op: usize, line: std::fmt::Arguments<'_>) {
+        let _ = writeln!(self.text, "{line}");
+        self.ops.push(op);
+    }
+}
+
+impl Edits {
+    /// Collects what the operations do to ipsets. `before` and `after` know the shapes.
+    pub(crate) fn of(ops: &[Op], before: &Ruleset, after: &Ruleset) -> Result<Self, (usize, Unsuited)> {
+        let mut edits = Self::default();
+        for (index, op) in ops.iter().enumerate() {
+            edits.op(index, op, before, after).map_err(|unsuited| (index, unsuited))?;
+        }
+        Ok(edits)
+    }
+
+    fn op(&mut self, index: usize, op: &Op, before: &Ruleset, after: &Ruleset) -> Result<(), Unsuited> {
+        match op {
+            Op::DeleteTable => {
+                for (name, standing) in &before.sets {
+                    if let Some(edit) = self.edit(index, name, standing.spec)? {
+                        edit.destroy = true;
+                    }
+                }
+            }
+            Op::AddSet(name, spec) => {
+                if let Some(edit) = self.edit(index, name, *spec)? {
+                    edit.create = Some(set::create(*spec));
+                    edit.destroy = false;
+                    edit.members.clear();
+                }
+            }
+            Op::DeleteSet(name) => {
+                let spec = before.sets.get(name).map(|set| set.spec);
+                if let Some(spec) = spec
+                    && let Some(edit) = self.edit(index, name, spec)?
+                {
+                    edit.destroy = true;
+                }
+            }
+            Op::AddElements(name, elements) => {
+                self.members(index, (name, after), elements.iter().map(|(key, _)| key), true)?;
+            }
+            Op::RemoveElements(name, keys) => self.members(index, (name, before), keys.iter(), false)?,
+            Op::AddTable | Op::AddChain(..) | Op::AddRules(..) | Op::FlushChain(_) | Op::DeleteChain(_) => {}
+        }
+        Ok(())
+    }
+
+    fn members<'a>(
+        &mut self,
+        index: usize,
+        (name, ruleset): (&SetName, &Ruleset),
+        keys: impl Iterator<Item = &'a podwall_ruleset::Key>,
+        there: bool,
+    ) -> Result<(), Unsuited> {
+        let Some(spec) = ruleset.sets.get(name).map(|set| set.spec) else { return Ok(()) };
+        let Some(edit) = self.edit(index, name, spec)? else { return Ok(()) };
+        for key in keys {
+            if let podwall_ruleset::Key::Pair(source, destination) = key
+                && source != destination
+            {
+                return Err(Unsuited::new(format!("a pair of two addresses in {name}")));
+            }
+            edit.members.extend(set::members(key).into_iter().map(|member| (member, there)));
+        }
+        Ok(())
+    }
+
+    fn edit(&mut self, op: usize, name: &SetName, spec: SetSpec) -> Result<Option<&mut Edit>, Unsuited> {
+        let Some(ipset) = names::ipset(name, spec.shape) else { return Ok(None) };
+        let new =
+            Edit { op, growth: Growth::of(name), create: None, destroy: false, members: BTreeMap::new() };
+        Ok(Some(self.0.entry(ipset?).or_insert(new)))
+    }
+
+    /// Sets that a remnant of ours has: they only go.
+    pub(crate) fn destroy(&mut self, op: usize, ipset: &str) {
+        let new = Edit { op, growth: Growth::Neutral, create: None, destroy: true, members: BTreeMap::new() };
+        self.0.entry(ipset.to_owned()).or_insert(new);
+    }
+
+    /// Everything before the rules change. Where a set that opens changes, what goes goes first; where one that
+    /// closes does, what comes comes first: each line is a commit of its own.
+    pub(crate) fn first(&self, standing: &Image) -> Script {
+        let mut script = Script::default();
+        for (name, edit) in &self.0 {
+            if edit.destroy {
+                continue;
+            }
+            let old = standing.sets.get(name);
+            if let Some(create) = &edit.create {
+                if old.is_some_and(|old| old.create != *create) {
+                    script.line(edit.op, format_args!("destroy {name}"));
+                } else if old.is_some() {
+                    script.line(edit.op, format_args!("flush {name}"));
+                }
+                script.line(edit.op, format_args!("create {name} {create}"));
+            }
+            let held = old.filter(|_| edit.create.is_none());
+            let is_there = |member: &String| held.is_some_and(|held| held.members.contains(member));
+            let wanted = |there: bool| {
+                let changed = edit.members.iter().filter(move |(_, wanted)| **wanted == there);
+                changed.filter(move |(member, _)| is_there(member) != there).map(|(member, _)| member)
+            };
+            for there in if edit.growth == Growth::Closes { [true, false] } else { [false, true] } {
+                let verb = if there { "add" } else { "del" };
+                wanted(there).for_each(|member| script.line(edit.op, format_args!("{verb} {name} {member}")));
+            }
+        }
+        script
+    }
+
+    /// Takes [`Self::first`] back.
+    pub(crate) fn undo(&self, standing: &Image) -> Script {
+        let mut script = Script::default();
+        for (name, edit) in self.0.iter().filter(|(_, edit)| !edit.destroy) {
+            let old = standing.sets.get(name);
+            if edit.create.is_some() {
+                script.line(edit.op, format_args!("destroy {name}"));
+                let Some(old) = old else { continue };
+                script.line(edit.op, format_args!("create {name} {}", old.create));
+                for member in &old.members {
+                    script.line(edit.op, format_args!("add {name} {member}"));
+                }
+                continue;
+            }
+            for (member, wanted) in &edit.members {
+                let was = old.is_some_and(|old| old.members.contains(member));
+                if was != *wanted {
+                    let verb = if was { "add" } else { "del" };
+                    script.line(edit.op, format_args!("{verb} {name} {member}"));
+                }
+            }
+        }
+        script
+    }
+
+    /// Sets to make so that rules may name them, for a trial.
+    pub(crate) fn new_sets(&self, standing: &Image) -> Vec<(&str, &str)> {
+        let created = self.0.iter().filter_map(|(name, edit)| Some((name.as_str(), edit.create.as_deref()?)));
+        created.filter(|(name, _)| !standing.sets.contains_key(*name)).collect()
+    }
+
+    /// Sets that go once no rule names them.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.0.iter().filter(|(_, edit)| edit.destroy).map(|(name, edit)| (name.as_str(), edit.op))
+    }
+
+    /// What stands after all is done.
+    pub(crate) fn note(&self, standing: &mut Image) {
+        for (name, edit) in &self.0 {
+            if edit.destroy {
+                standing.sets.remove(name);
+                continue;
+            }
+            if let Some(create) = &edit.create {
+                let made = Ipset { create: create.clone(), ..Ipset::default() };
+                standing.sets.insert(name.clone(), made);
+            }
+            let Some(set) = standing.sets.get_mut(name) else { continue };
+            for (member, wanted) in &edit.members {
+                if *wanted {
+                    set.members.insert(member.clone());
+                } else {
+                    set.members.remove(member);
+                }
+            }
+        }
+    }
+}
+
+/// Reads `ipset save`; others' sets are passed over.
+pub(crate) fn read(text: &str, image: &mut Image) -> Result<(), BackendError> {
+    for line in text.lines() {
+        let mut words = line.splitn(3, ' ');
+        let (Some(verb), Some(name), Some(rest)) = (words.next(), words.next(), words.next()) else {
+            continue;
+        };
+        if !name.starts_with(SET_PREFIX) {
+            continue;
+        }
+        match verb {
+            "create" => {
+                let set = Ipset { create: decided(rest), ..Ipset::default() };
+                image.sets.insert(name.to_owned(), set);
+            }
+            "add" => {
+                if let Some(set) = image.sets.get_mut(name) {
+                    set.members.insert(rest.to_owned());
+                }
+            }
+            other => {
+                let source = std::io::Error::other(other.to_owned());
+                return Err(BackendError::Io { doing: "reading ipset save".to_owned(), source });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The part of a `create` line that is ours to decide: the kernel grows `hashsize`, and picks `initval`.
+fn decided(options: &str) -> String {
+    let mut words = options.split(' ');
+    let mut kept = vec![words.next().unwrap_or_default().to_owned()];
+    while let (Some(option), Some(value)) = (words.next(), words.next()) {
+        match option {
+            "hashsize" | "bucketsize" | "initval" => {}
+            other => kept.push(format!("{other} {value}")),
+        }
+    }
+    kept.join(" ")
+}

@@ -1,0 +1,69 @@
+//! What kernel objects are called. Owns the prefixes; refuses names the kernel could not carry.
+//!
+//! Limits: 28 characters for a chain (`XT_EXTENSION_MAXNAMELEN` less the final zero), 31 for a set
+//! (`IPSET_MAXNAMELEN`). Neutral names are 23 at most where they are made from content.
+use podwall_ruleset::{ChainName, Digest, Family, SetName, Shape};
+
+/// Every chain of ours begins so.
+pub(crate) const CHAIN_PREFIX: &str = "PW";
+/// Every set of ours begins so.
+pub(crate) const SET_PREFIX: &str = "pw";
+/// The chain of reverse path checks, which the kernel offers only before routing (`xt_rpfilter`).
+pub(crate) const REVERSE_PATH: &str = "PWR";
+
+const CHAIN_LIMIT: usize = 28;
+const SET_LIMIT: usize = 31;
+
+/// A name is too long for the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the name {0} is too long for iptables")]
+pub(crate) struct TooLong(String);
+
+fn within(name: String, limit: usize) -> Result<String, TooLong> {
+    if name.len() <= limit { Ok(name) } else { Err(TooLong(name)) }
+}
+
+/// The chain of a neutral chain, or its continuation after so many maps were asked.
+pub(crate) fn chain(name: &ChainName, segment: usize) -> Result<String, TooLong> {
+    match segment {
+        0 => within(format!("PW-{name}"), CHAIN_LIMIT),
+        later => within(format!("PW-{name}.{later}"), CHAIN_LIMIT),
+    }
+}
+
+/// Where the map's tree starts, or the node that such low digits of the address lead to.
+pub(crate) fn node(map: &SetName, digits: &str) -> Result<String, TooLong> {
+    within(if digits.is_empty() { format!("PWM-{map}") } else { format!("PWM-{map}-{digits}") }, CHAIN_LIMIT)
+}
+
+/// The chain that says what a set is which is no ipset; for a map it is also where packets go that it does not hold.
+pub(crate) fn register(set: &SetName) -> Result<String, TooLong> {
+    within(format!("PWS-{set}"), CHAIN_LIMIT)
+}
+
+/// The list of interfaces a rule goes through.
+pub(crate) fn links(chain: &ChainName, rule: usize) -> String {
+    format!("PWL-{}", Digest::of([chain.as_str(), &rule.to_string()]))
+}
+
+/// The ipset of a set, if its shape is one.
+pub(crate) fn ipset(set: &SetName, shape: Shape) -> Option<Result<String, TooLong>> {
+    let letter = match shape {
+        Shape::Addresses(_) => 'a',
+        Shape::Ranges(_) => 'r',
+        Shape::Pairs(_) => 'p',
+        Shape::Endpoints(_) => 'e',
+        Shape::Services | Shape::Links | Shape::Verdicts(_) | Shape::Meter(_) => return None,
+    };
+    Some(within(format!("pw{letter}_{set}"), SET_LIMIT))
+}
+
+/// The families in which a chain exists. Like [`Growth::of`](podwall_ruleset::Growth::of) it goes by the name:
+/// `i4_...` is never entered by an IPv6 packet.
+pub(crate) fn families(name: &ChainName) -> &'static [Family] {
+    match name.as_str().as_bytes() {
+        [b'a'..=b'z', b'4', b'_', ..] => &[Family::V4],
+        [b'a'..=b'z', b'6', b'_', ..] => &[Family::V6],
+        _ => &Family::BOTH,
+    }
+}
