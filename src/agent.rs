@@ -9,6 +9,7 @@
 //!
 //! Owns how the parts are put together, in which order they start, and how they stop. Each arrow is a channel; only
 //! `apply` talks to the packet filter, only `planner` holds the engine.
+pub mod adoption;
 pub mod apply;
 pub mod backend;
 pub mod control;
@@ -42,6 +43,7 @@ use tokio::task::JoinSet;
 
 use crate::telemetry::events::Events;
 use crate::telemetry::server::{self, Telemetry};
+use adoption::Adoption;
 use apply::{Established, StartListening};
 use backend::{Alarm, Choice, Ears, GuardChoice, Opened};
 use control::Desk;
@@ -82,7 +84,7 @@ pub struct Settings {
     pub grace: Duration,
     /// Where metrics and health are served.
     pub listen: SocketAddr,
-    /// Where the lock and the control socket are.
+    /// Where the lock, the control socket and the record of the first start are.
     pub state_dir: PathBuf,
 }
 
@@ -228,6 +230,7 @@ impl KernelThreads {
             established: settings.established,
             outcomes: sender,
             jobs: flows::start(bench).map_err(failed)?,
+            adoption: Adoption::open(&settings.state_dir),
             telemetry: telemetry.clone(),
         };
         let apply = thread("podwall-apply", move || apply::run(setup, &received)).map_err(failed)?;

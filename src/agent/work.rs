@@ -66,8 +66,8 @@ pub enum Outcome {
     TornDown,
 }
 
-/// What stood under our name before the first commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What stood under our name before the first commit, or was recorded to have stood since the node booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Nothing: flows were never judged.
     Nothing,

@@ -60,6 +60,11 @@ impl Agents {
 
     /// Starts the agent of a node.
     pub fn start(&mut self, node: &str) {
+        self.start_with(node, &[]);
+    }
+
+    /// The same, with more flags.
+    pub fn start_with(&mut self, node: &str, flags: &[&str]) {
         let (netns, state) = &self.nodes[node];
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
         command
@@ -68,12 +73,18 @@ impl Agents {
             .arg(self.folder.path())
             .arg("--state-dir")
             .arg(state.path())
+            .args(flags)
             .stdin(Stdio::null());
         if std::env::var_os("PODWALL_TEST_LOG").is_none() {
             command.stdout(Stdio::null()).stderr(Stdio::null());
         }
         let child = netns.spawn(&mut command).expect("it was built with this test");
         self.running.insert(node.to_owned(), child);
+    }
+
+    /// The nodes that have an agent.
+    pub fn nodes(&self) -> Vec<String> {
+        self.nodes.keys().cloned().collect()
     }
 
     /// `kill -9`.
