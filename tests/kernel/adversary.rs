@@ -7,6 +7,7 @@ use rustix::fd::OwnedFd;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recvfrom, sendto, socket};
 
+use crate::rig::stream::bound;
 use crate::rig::{Rig, WEB, town};
 
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -40,7 +41,7 @@ fn nameless(rig: &Rig, pod: &str) -> Vec<IpAddr> {
 /// Does a datagram to the address, sent out of the pod's interface, reach a server that listens on all addresses?
 fn reaches(rig: &Rig, from: &str, server: &Netns, to: IpAddr) -> bool {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let server = server.run(|| UdpSocket::bind((any, PORT))).expect("entered").expect("a free port");
+    let server = server.run(|| bound((any, PORT))).expect("entered").expect("a free port");
     server.set_read_timeout(Some(PATIENCE)).expect("a good time");
     let send = || {
         let socket = UdpSocket::bind((any, 0))?;

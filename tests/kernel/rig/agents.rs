@@ -12,7 +12,7 @@ use podwall_testkit::objects::identity;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::Rig;
+use super::{Rig, fallback};
 
 /// Where each answers, in its own namespace.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9473);
@@ -69,6 +69,7 @@ impl Agents {
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
         command
             .args(["agent", "--node-name", node, "--grace", "0", "--listen", &LISTEN.to_string()])
+            .args(["--backend", if fallback().is_some() { "iptables" } else { "nftables" }])
             .arg("--source")
             .arg(self.folder.path())
             .arg("--state-dir")
