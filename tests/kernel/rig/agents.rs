@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -65,6 +66,20 @@ impl Agents {
 
     /// The same, with more flags.
     pub fn start_with(&mut self, node: &str, flags: &[&str]) {
+        self.launch(node, |command| {
+            command.args(flags);
+        });
+    }
+
+    /// The same as [`Self::start`], where the programs of a folder stand in for others of their names.
+    pub fn start_among(&mut self, node: &str, programs: &Path) {
+        let path = std::env::var("PATH").expect("there is a path");
+        self.launch(node, |command| {
+            command.env("PATH", format!("{}:{path}", programs.display()));
+        });
+    }
+
+    fn launch(&mut self, node: &str, arrange: impl FnOnce(&mut Command)) {
         let (netns, state) = &self.nodes[node];
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
         command
@@ -74,13 +89,24 @@ impl Agents {
             .arg(self.folder.path())
             .arg("--state-dir")
             .arg(state.path())
-            .args(flags)
             .stdin(Stdio::null());
         if std::env::var_os("PODWALL_TEST_LOG").is_none() {
             command.stdout(Stdio::null()).stderr(Stdio::null());
         }
+        arrange(&mut command);
         let child = netns.spawn(&mut command).expect("it was built with this test");
         self.running.insert(node.to_owned(), child);
+    }
+
+    /// Did somebody else end it?
+    pub fn has_ended(&mut self, node: &str) -> bool {
+        let child = self.running.get_mut(node).expect("it was started");
+        child.try_wait().expect("it was ours").is_some()
+    }
+
+    /// Forgets one that has ended.
+    pub fn bury(&mut self, node: &str) {
+        self.running.remove(node).expect("it was started").wait().expect("it was ours");
     }
 
     /// The nodes that have an agent.
