@@ -42,6 +42,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use crate::telemetry::events::Events;
+use crate::telemetry::health::Concern;
 use crate::telemetry::server::{self, Telemetry};
 use adoption::Adoption;
 use apply::{Established, StartListening};
@@ -152,7 +153,8 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
     };
     let doors = runtime.block_on(Doors::open(&settings))?;
     let opened = backend::open(settings.backend, settings.guard)?;
-    let options = fitting(&settings, opened.backend.capabilities())?;
+    let telemetry = Telemetry::default();
+    let options = fitting(&settings, opened.backend.capabilities(), &telemetry)?;
     tracing::info!(
         node = %settings.node,
         backend = opened.backend.capabilities().backend,
@@ -160,7 +162,7 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
         listen = %settings.listen,
         "podwall agent {} starts", env!("CARGO_PKG_VERSION")
     );
-    let (own, telemetry) = (OwnAddresses::default(), Telemetry::default());
+    let own = OwnAddresses::default();
     let kernel = KernelThreads::start(opened, &settings, &own, &telemetry)?;
     let agent = Agent { settings, options, client, own, telemetry, works: kernel.works.clone() };
     let result = runtime.block_on(agent.turn(doors, kernel.outcomes));
@@ -170,16 +172,22 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
 }
 
 /// The options this kernel can carry out.
-fn fitting(settings: &Settings, capabilities: &Capabilities) -> Result<Options, AgentError> {
+fn fitting(
+    settings: &Settings,
+    capabilities: &Capabilities,
+    telemetry: &Telemetry,
+) -> Result<Options, AgentError> {
     if !capabilities.log {
         let needs =
             "drop records from rules (CONFIG_NETFILTER_NETLINK_LOG, CONFIG_NFT_LOG): modprobe nfnetlink_log";
         return Err(BackendError::Unsupported { needs: needs.to_owned() }.into());
     }
     let mut options = settings.options.clone();
-    if !capabilities.reverse_path {
-        tracing::warn!(
-            "this kernel cannot check reverse paths from rules (CONFIG_NFT_FIB_INET): forged sources pass"
+    if !capabilities.reverse_path && options.spoof_guard == SpoofGuard::ReversePath {
+        telemetry.health.raise(
+            Concern::SpoofGuard,
+            "this kernel cannot check reverse paths from rules, so forged sources pass: load nft_fib_inet \
+             (CONFIG_NFT_FIB_INET; xt_rpfilter for iptables), or accept it with --spoof-guard off",
         );
         options.spoof_guard = SpoofGuard::Off;
     }
@@ -420,3 +428,6 @@ async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube::Client, Ag
     config.default_retry = false;
     kube::Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))
 }
+
+#[cfg(test)]
+mod tests;

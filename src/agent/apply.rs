@@ -72,6 +72,11 @@ pub fn run(setup: Setup, works: &Receiver<Work>) {
         applier.telemetry.health.beat(Worker::Apply);
         match works.recv_timeout(applier.patience(Instant::now())) {
             Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Work::FlowsEnded) => {
+                // What it left undone, the next agent does at its start; until then rules that are armed stay so.
+                tracing::error!("the thread that cuts flows died: the agent ends, to be started again");
+                return;
+            }
             Ok(work) => applier.work(work),
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -152,7 +157,7 @@ impl Applier {
             Work::Rechecked(number) => self.rechecked(number),
             Work::Show(reply) => drop(reply.send(self.kernel.standing().clone())),
             Work::TearDown(reply) => drop(reply.send(self.tear_down())),
-            Work::Stop => {}
+            Work::Stop | Work::FlowsEnded => {}
         }
     }
 

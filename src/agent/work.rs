@@ -28,6 +28,8 @@ pub enum Work {
     Foreign(Option<ForeignChange>),
     /// All flows of the recheck of this number were dealt with.
     Rechecked(u64),
+    /// The thread that cuts flows has come to an end by itself.
+    FlowsEnded,
     /// Hand out a copy of what stands.
     Show(oneshot::Sender<Ruleset>),
     /// Take everything away and stay idle.

@@ -76,9 +76,7 @@ impl Recheck {
         let looked_at = self.armed.union(&reviewed).copied().collect();
         let job = Job { number: self.number, judged: looked_at, released: gone, ruleset };
         if self.jobs.send(job).is_err() {
-            tracing::error!(
-                "the flows thread is gone; flows that are no longer allowed go on until they end"
-            );
+            tracing::error!("the flows thread is gone; the next agent cuts what is no longer allowed");
         }
         armed
     }

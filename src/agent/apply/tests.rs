@@ -453,6 +453,27 @@ fn a_repair_while_flows_are_looked_at_leaves_them_armed() {
 }
 
 #[test]
+fn without_the_thread_that_cuts_flows_the_agent_ends_and_the_rules_stand() {
+    let case = Case::settled();
+    let before = case.backend.table();
+    let (works, received) = mpsc::channel();
+    works.send(Work::FlowsEnded).unwrap();
+    let (outcomes, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let setup = Setup {
+        backend: Box::new(case.backend.clone()),
+        start_listening: Box::new(|| Ok(())),
+        established: Established::Recheck,
+        outcomes,
+        jobs: mpsc::channel().0,
+        adoption: Adoption::open(case.state.path()),
+        telemetry: Telemetry::default(),
+    };
+    run(setup, &received);
+    assert_eq!(heard.blocking_recv(), None, "the planner learns of it, and with it the agent ends");
+    assert_eq!(case.backend.table(), before);
+}
+
+#[test]
 fn a_teardown_leaves_nothing_and_nothing_comes_back() {
     let mut case = Case::settled();
     let standing = Removed::all_of(&case.backend.table().unwrap());
