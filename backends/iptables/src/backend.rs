@@ -128,7 +128,11 @@ impl Iptables {
             apply_op(&mut ruleset, op).map_err(|errno| refused(ops, index, &errno.to_string()))?;
         }
         let unsuited = |(op, unsuited): (usize, Unsuited)| refused(ops, op, &unsuited.to_string());
-        let edits = ipset::Edits::of(ops, &standing.ruleset, &ruleset).map_err(unsuited)?;
+        let mut edits = ipset::Edits::of(ops, &standing.ruleset, &ruleset).map_err(unsuited)?;
+        if ops.contains(&Op::DeleteTable) {
+            // Those we have no name for, too.
+            standing.image.sets.keys().for_each(|name| edits.destroy(0, name));
+        }
         let touched = Touched::of(ops, &standing.ruleset, &ruleset);
         let mut change = touched.change(standing, &ruleset).map_err(unsuited)?;
         change.after.retain(&self.families);

@@ -66,25 +66,30 @@ impl Agents {
 
     /// The same, with more flags.
     pub fn start_with(&mut self, node: &str, flags: &[&str]) {
-        self.launch(node, |command| {
+        self.launch(node, under_test(), |command| {
             command.args(flags);
         });
+    }
+
+    /// The same as [`Self::start`], on a packet filter that need not be the one under test.
+    pub fn start_on(&mut self, node: &str, backend: &str) {
+        self.launch(node, backend, |_| {});
     }
 
     /// The same as [`Self::start`], where the programs of a folder stand in for others of their names.
     pub fn start_among(&mut self, node: &str, programs: &Path) {
         let path = std::env::var("PATH").expect("there is a path");
-        self.launch(node, |command| {
+        self.launch(node, under_test(), |command| {
             command.env("PATH", format!("{}:{path}", programs.display()));
         });
     }
 
-    fn launch(&mut self, node: &str, arrange: impl FnOnce(&mut Command)) {
+    fn launch(&mut self, node: &str, backend: &str, arrange: impl FnOnce(&mut Command)) {
         let (netns, state) = &self.nodes[node];
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
         command
             .args(["agent", "--node-name", node, "--grace", "0", "--listen", &LISTEN.to_string()])
-            .args(["--backend", if fallback().is_some() { "iptables" } else { "nftables" }])
+            .args(["--backend", backend])
             .arg("--source")
             .arg(self.folder.path())
             .arg("--state-dir")
@@ -173,6 +178,11 @@ impl Drop for Agents {
             drop(child.wait());
         }
     }
+}
+
+/// The packet filter under test, as `--backend` names it.
+fn under_test() -> &'static str {
+    if fallback().is_some() { "iptables" } else { "nftables" }
 }
 
 fn file_of(object: &Value) -> String {
