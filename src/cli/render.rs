@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use clap::{Args, ValueEnum};
-use podwall_engine::{NodeName, Plan, plan};
+use podwall_engine::{Engine, NodeName, Plan};
 use podwall_ruleset::text::nft_listing;
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ impl Render {
         let plans: Vec<(NodeName, Plan)> = nodes
             .into_iter()
             .map(|node| {
-                let plan = plan(&world.cluster, &node, &options);
+                let plan = Engine::plan(&world.cluster, &node, &options);
                 (node, plan)
             })
             .collect();

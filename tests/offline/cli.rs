@@ -127,6 +127,20 @@ fn a_broken_manifest_is_named_with_its_line() {
 }
 
 #[test]
+fn an_object_written_twice_is_refused_with_both_places_unless_both_say_the_same() {
+    let node = "kind: Node\napiVersion: v1\nmetadata: {name: n1}\n";
+    let same = format!("{node}---\n{node}");
+    assert_eq!(run_with_input(SHOP, "render - --all-nodes", &same).code, 0);
+    let other = format!("{same}spec: {{podCIDRs: [10.0.0.0/24]}}\n");
+    let (code, line) = complaint(run_with_input(SHOP, "render - --all-nodes", &other));
+    let told = "error: reading manifests: standard input:5: Node n1 is already in standard input:1, and says \
+                something else there";
+    assert_eq!((code, line.as_str()), (2, told));
+    let (code, _) = complaint(run_with_input(SHOP, "explain - --from 192.0.2.1 --to 192.0.2.2", &other));
+    assert_eq!(code, 2);
+}
+
+#[test]
 fn without_manifests_and_without_a_cluster_the_error_says_what_to_give() {
     let (code, line) = complaint(run(SHOP, "render --all-nodes --kubeconfig missing"));
     assert_eq!(code, 5);
