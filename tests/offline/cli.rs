@@ -94,6 +94,20 @@ fn a_rendered_node_is_one_json_document_for_programs() {
 }
 
 #[test]
+fn a_node_is_rendered_in_the_language_of_either_packet_filter() {
+    let text = run(SHOP, "render objects.yaml --node n1 --backend iptables");
+    assert_eq!((text.code, text.err.as_str()), (0, ""));
+    let programs =
+        ["# ipset restore\ncreate pw", "# iptables-restore --noflush\n*mangle\n:PW-", "# ip6tables-restore"];
+    for program in programs {
+        assert!(text.out.contains(program), "{}", text.out);
+    }
+    let rendered = json(&run(SHOP, "render objects.yaml --node n1 --backend iptables --format json").out);
+    let keys = ["ipset", "iptables", "ip6tables", "nft"].map(|key| rendered["nodes"][0][key].is_string());
+    assert_eq!(keys, [true, true, true, false]);
+}
+
+#[test]
 fn a_node_nobody_knows_is_bad_input_and_the_known_ones_are_named() {
     let (code, line) = complaint(run(SHOP, "render objects.yaml --node n9"));
     assert_eq!((code, line.as_str()), (2, "error: there is no node n9; known: n1, n2"));

@@ -163,7 +163,8 @@ impl Agents {
         panic!("the agent of {node} never got there: {last}");
     }
 
-    fn get(&self, node: &str, path: &str) -> std::io::Result<String> {
+    /// What a node's agent serves there, the head of the answer included.
+    pub fn get(&self, node: &str, path: &str) -> std::io::Result<String> {
         let ask = || {
             let mut stream = TcpStream::connect_timeout(&LISTEN, Duration::from_secs(1))?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
