@@ -139,7 +139,7 @@ impl Ears {
 /// How often the packet filter is asked for changes where nothing tells of other writers.
 const ROUND: Duration = Duration::from_secs(2);
 
-/// Tells of other programs that write into our table.
+/// Tells of other programs that write into our rules.
 pub struct Alarm(Option<Monitor>);
 
 /// What an alarm heard: who wrote, or nobody in particular when it is time to look.

@@ -26,7 +26,7 @@ pub enum Work {
         /// When the oldest change in it was received.
         since: Instant,
     },
-    /// Somebody else wrote into our table, or may have: who is told where it is known.
+    /// Somebody else wrote into our rules, or may have: who is told where it is known.
     Foreign(Option<ForeignChange>),
     /// All flows of the recheck of this number were dealt with.
     Rechecked(u64),
