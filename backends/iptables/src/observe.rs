@@ -13,6 +13,7 @@ use podwall_ruleset::{
 
 use crate::image::{Image, Ipset, hook_of};
 use crate::lower::{self, set};
+use crate::names;
 use crate::own::Owned;
 use crate::restore::{self, Saved};
 use crate::tag;
@@ -24,12 +25,15 @@ pub(crate) struct Folded {
     pub(crate) alien: Vec<String>,
 }
 
-/// Folds what stands.
-pub(crate) fn fold(image: &Image, families: &[Family]) -> Folded {
+/// Folds what stands. `left` is what we left there, for the part of it that is not in this kernel.
+pub(crate) fn fold(image: &Image, families: &[Family], left: &Ruleset) -> Folded {
     let mut folded = Folded::default();
     sets(image, &mut folded);
     registers(image, &mut folded);
     chains(image, &mut folded);
+    if families.len() < Family::BOTH.len() {
+        recall(left, families, &mut folded.ruleset);
+    }
     compare(image, families, &mut folded);
     folded
 }
@@ -204,6 +208,24 @@ fn base(image: &Image, name: &ChainName) -> Option<Base> {
         let priority = priority.parse().ok().filter(|_| of == name.as_str())?;
         Some(Base { hook: hook_of(jump.hook)?, priority })
     })
+}
+
+/// On a host without IPv6 half of each chain stands nowhere, and neither do maps of IPv6. They are as we left them if
+/// the other half is, which is compared; a process that left nothing writes them once.
+fn recall(left: &Ruleset, families: &[Family], seen: &mut Ruleset) {
+    for (name, chain) in &left.chains {
+        let apart = !names::families(name).iter().any(|family| families.contains(family));
+        if apart || seen.chains.contains_key(name) {
+            seen.chains.insert(name.clone(), Arc::clone(chain));
+        }
+    }
+    for (name, set) in &left.sets {
+        let shape = set.spec.shape;
+        let absent = shape.family().is_some_and(|family| !families.contains(&family));
+        if absent && names::ipset(name, shape).is_none() {
+            seen.sets.insert(name.clone(), Arc::clone(set));
+        }
+    }
 }
 
 /// Lowers what was folded and marks what does not come out as it stands.

@@ -98,7 +98,7 @@ impl Remains {
                     table.family
                 })
                 .collect();
-            observe::fold(&saved.image, &families).ruleset
+            observe::fold(&saved.image, &families, &Ruleset::default()).ruleset
         };
         if self.tables.is_empty() {
             return vec![fold(None)];
