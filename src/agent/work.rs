@@ -45,7 +45,7 @@ pub enum Work {
 pub struct Wanted {
     /// What the kernel should hold.
     pub ruleset: Ruleset,
-    /// Local addresses whose established flows must be judged again.
+    /// Addresses whose established flows must be judged again.
     pub tightened: BTreeSet<IpAddr>,
     /// Local addresses none of whose flows may live on.
     pub released: BTreeSet<IpAddr>,
