@@ -46,7 +46,7 @@ label! {
     Watch = "watch",
     /// Manifest files cannot be read; their last good content is enforced.
     Manifests = "manifests",
-    /// The kernel refused chains of some policies; their pods are shut.
+    /// The kernel refused chains of some policies, or they need more than a node bears; their pods are shut.
     Refused = "refused",
     /// Something about the packet filter that carries the rules is worth knowing.
     Backend = "backend",

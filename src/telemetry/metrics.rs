@@ -69,7 +69,7 @@ metrics! {
     sets: Gauge = Gauge::default();
     /// Elements in all sets of ours.
     elements: Gauge = Gauge::default();
-    /// Chains the kernel refused; their pods are shut instead.
+    /// Chains refused by the kernel, or for needing too many sets; their pods are shut instead.
     refused_chains: Gauge = Gauge::default();
     /// Times another program wrote into our rules.
     foreign_changes: Counter = Counter::default();
