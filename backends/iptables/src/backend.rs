@@ -50,7 +50,7 @@ pub struct Iptables {
     warnings: Vec<String>,
     unjudged: Option<String>,
     standing: Option<Standing>,
-    /// What the last commit left.
+    /// What the last commit left, on a host whose kernel holds only half of it.
     left: Ruleset,
     rest: Rest,
 }
@@ -266,7 +266,7 @@ impl Backend for Iptables {
             Ok(plan) => self.carry_out(&mut standing, plan, ops),
             Err(error) => Err(error),
         };
-        if done.is_ok() {
+        if done.is_ok() && !self.capabilities.ipv6 {
             self.left = standing.ruleset.clone();
         }
         // After anything but success only a reading tells what stands.

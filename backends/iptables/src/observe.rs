@@ -169,10 +169,7 @@ fn service(entry: &str) -> Option<Key> {
 /// What the leaves of a map's tree hold.
 fn verdicts(image: &Image, map: &SetName, family: Family, set: &mut Set) {
     let prefix = format!("PWM-{map}-");
-    let from = (family, prefix.clone());
-    for ((_, _), lines) in
-        image.chains.range(from..).take_while(|((of, name), _)| *of == family && name.starts_with(&prefix))
-    {
+    for (_, lines) in image.named(family, &prefix) {
         for line in lines {
             let found = (|| {
                 let verdict = tag::read_verdict(comment_of(line)?.strip_prefix("e ")?)?;
@@ -281,8 +278,8 @@ fn strange(folded: &mut Folded, name: &ChainName) {
 fn whole_set(image: &Image, families: &[Family], name: &SetName, mut wanted: Image) -> bool {
     wanted.retain(families);
     let tree = format!("PWM-{name}-");
-    let mut nodes = image.chains.keys().filter(|(_, name)| name.starts_with(&tree));
-    nodes.all(|place| wanted.chains.contains_key(place))
+    let mut nodes = Family::BOTH.into_iter().flat_map(|family| image.named(family, &tree));
+    nodes.all(|(place, _)| wanted.chains.contains_key(place))
         && stands(image, &wanted)
         && wanted.sets.iter().all(|(name, set)| image.sets.get(name) == Some(set))
 }
@@ -299,11 +296,12 @@ fn strays(stray: Image, folded: &mut Folded) {
 /// Packets and bytes of one rule, all its kernel rules together; `apart`: counted by rules of its own, without target.
 pub(crate) fn counted(saved: &Saved, chain: &ChainName, index: usize, apart: bool) -> restore::Count {
     let mut sum = (0, 0);
-    for (place, lines) in &saved.image.chains {
-        let of = place.1.strip_prefix("PW-").map(|name| name.split('.').next().unwrap_or_default());
-        if of != Some(chain.as_str()) {
-            continue;
-        }
+    let (first, rest) = (format!("PW-{chain}"), format!("PW-{chain}."));
+    let of_family = |family| {
+        let first = saved.image.chains.get_key_value(&(family, first.clone()));
+        first.into_iter().chain(saved.image.named(family, &rest))
+    };
+    for (place, lines) in Family::BOTH.into_iter().flat_map(of_family) {
         let counts = saved.counts.get(place).into_iter().flatten();
         for (line, (packets, bytes)) in lines.iter().zip(counts) {
             let at = comment_of(line).and_then(|comment| comment.split(' ').next()?.parse().ok());

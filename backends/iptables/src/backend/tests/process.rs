@@ -12,7 +12,7 @@ mod bad_input;
 mod crash;
 mod lock;
 
-/// What the process is to do, in words: `open nft`, or `bring legacy node later`.
+/// What the process is to do, in words: `open nft`, `bring legacy node later`, or `adopt nft node`.
 const TASK: &str = "PODWALL_TEST_TASK";
 /// A folder of [`Programs`], in which the process writes `limit` when it begins to commit.
 const LIMIT: &str = "PODWALL_TEST_LIMIT";
@@ -114,6 +114,10 @@ fn process() {
     let told = match Iptables::open(Options { variant: Choice::Forced(variant) }) {
         Err(error) => error.to_string(),
         Ok(mut kernel) => match words.as_slice() {
+            ["adopt", _, to] => {
+                let seen = kernel.observe().unwrap().or_empty();
+                carry_out(&mut kernel, &seen, &ruleset(to))
+            }
             [_, _, from, to] => carry_out(&mut kernel, &ruleset(from), &ruleset(to)),
             _ => format!("works, IPv6 {}, unjudged {:?}", kernel.capabilities().ipv6, kernel.unjudged()),
         },

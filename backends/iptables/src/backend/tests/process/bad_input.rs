@@ -46,6 +46,8 @@ fn without_ipv6_programs_ipv4_is_enforced_and_a_host_that_speaks_ipv6_is_warned(
         );
         let bring = format!("bring {} none node", word(variant));
         assert_eq!(programs.told(&bring), "committed, alien [], as wanted");
+        let adopt = format!("adopt {} later", word(variant));
+        assert_eq!(programs.told(&adopt), "committed, alien [], as wanted");
         let saved = |family| run(variant.program(family, Program::Save), &["-t", "mangle"]);
         assert!(saved(Family::V4).contains("-j PW-forward"));
         assert!(!saved(Family::V6).contains("PW-"));
