@@ -59,6 +59,9 @@ fn world(cni: Cni) -> Lab {
     lab
 }
 
+/// A first SYN that a busy machine loses comes again after a second.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Everyone to everyone, each protocol, each family.
 fn matrix(lab: &Lab) -> Vec<(String, Outcome, Option<String>)> {
     let mut places: Vec<(&str, &Netns, &[IpAddr])> =
@@ -71,7 +74,7 @@ fn matrix(lab: &Lab) -> Vec<(String, Outcome, Option<String>)> {
             for address in *addresses {
                 for protocol in ALL {
                     asked.push(format!("{from} to {to} {address} {protocol}"));
-                    probes.push((*netns, Probe::new(protocol, *address, 80)));
+                    probes.push((*netns, Probe::new(protocol, *address, 80).timeout(PATIENCE)));
                 }
             }
         }
@@ -254,7 +257,7 @@ fn flows_echo_until_a_filter_cuts_them_and_recover_when_it_goes() {
     let mut flows = Vec::new();
     for protocol in ALL {
         for address in to.addresses() {
-            let probe = Probe::new(protocol, *address, 80).timeout(Duration::from_secs(1));
+            let probe = Probe::new(protocol, *address, 80).timeout(PATIENCE);
             flows.push(Flow::open(from.netns(), probe).unwrap());
         }
     }
@@ -301,7 +304,7 @@ fn an_address_can_be_added_and_taken_over_by_another_pod() {
         let extra: IpAddr = "10.77.1.77".parse().unwrap();
         lab.add_address("a1", extra).unwrap();
         let who = |lab: &Lab, from: &str| {
-            let probe = Probe::tcp(extra, 80).timeout(Duration::from_secs(1));
+            let probe = Probe::tcp(extra, 80).timeout(PATIENCE);
             probe.from(lab.pod(from).unwrap().netns()).unwrap().greeting
         };
         assert_eq!(who(&lab, "b1").as_deref(), Some("a1"), "{cni:?}");
@@ -314,7 +317,7 @@ fn an_address_can_be_added_and_taken_over_by_another_pod() {
         lab.add_pod(serving(heir)).unwrap();
         for address in inherited {
             for from in ["a2", "b1"] {
-                let probe = Probe::tcp(address, 80).timeout(Duration::from_secs(1));
+                let probe = Probe::tcp(address, 80).timeout(PATIENCE);
                 let answer = probe.from(lab.pod(from).unwrap().netns()).unwrap();
                 assert_eq!(answer.greeting.as_deref(), Some("heir"), "{cni:?} {from} {address}");
             }
