@@ -220,3 +220,20 @@ fn a_second_process_that_opens_the_backend_disturbs_nothing() {
         assert_eq!(standing(&mut kernel), Some(sample::node()));
     });
 }
+
+#[test]
+fn a_table_that_iptables_cannot_read_any_more_is_said_to_be_one() {
+    in_namespace(|variant| {
+        if variant == Variant::Legacy {
+            // Nobody but iptables writes there.
+            return;
+        }
+        let mut kernel = loaded(variant);
+        run("nft", &["add rule ip mangle FORWARD meta mark set numgen random mod 2"]);
+        assert!(kernel.looks_changed().is_err());
+        let told = kernel.observe().unwrap_err().to_string();
+        assert!(told.contains("iptables-nft-save: # Table `mangle' is incompatible"), "{told}");
+        run("nft", &["flush chain ip mangle FORWARD"]);
+        repaired(&mut kernel);
+    });
+}
