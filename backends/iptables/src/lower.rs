@@ -2,7 +2,7 @@
 //!
 //! - A chain becomes `PW-name` in the families its name allows. A rule that asks a verdict map leaves for the map's
 //!   tree by `goto`, so that a RETURN found there leaves the chain; what follows it stands in `PW-name.1`.
-//! - A verdict map becomes a tree over the low twelve bits of the address ([`dispatch`]).
+//! - A verdict map becomes a tree over the low eight bits of the address ([`dispatch`]).
 //! - Addresses, ranges, endpoints and pairs become ipsets. A pair's two ends are equal (hairpin): its ipset holds
 //!   one address, and `xt_bpf` compares the ends.
 //! - Services become one rule for each entry, links a list of interfaces.

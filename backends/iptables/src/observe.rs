@@ -12,7 +12,7 @@ use podwall_ruleset::{
 };
 
 use crate::image::{Image, Ipset, hook_of};
-use crate::lower::{self, set};
+use crate::lower::{self, dispatch, set};
 use crate::names;
 use crate::own::Owned;
 use crate::restore::{self, Saved};
@@ -170,15 +170,8 @@ fn service(entry: &str) -> Option<Key> {
 fn verdicts(image: &Image, map: &SetName, family: Family, set: &mut Set) {
     let prefix = format!("PWM-{map}-");
     for (_, lines) in image.named(family, &prefix) {
-        for line in lines {
-            let found = (|| {
-                let verdict = tag::read_verdict(comment_of(line)?.strip_prefix("e ")?)?;
-                let address = line.split(' ').nth(1)?.split('/').next()?.parse().ok()?;
-                Some((Key::Address(address), Value::Verdict(verdict)))
-            })();
-            if let Some((key, value)) = found {
-                drop(set.insert(key, value));
-            }
+        for (address, verdict) in lines.iter().filter_map(|line| dispatch::read_element(line)) {
+            drop(set.insert(Key::Address(address), Value::Verdict(verdict)));
         }
     }
 }
