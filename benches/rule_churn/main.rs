@@ -19,7 +19,6 @@
 //! deed by deed, so that a slow minute of the machine meets all of them.
 mod contender;
 mod iptables;
-mod kube_router;
 mod measure;
 mod ours;
 mod programs;

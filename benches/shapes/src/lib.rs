@@ -4,6 +4,7 @@
 //! hold the same objects, the same rulesets and the same deltas, byte for byte. So every contender of a bench, in
 //! whatever process, carries out the very same transaction.
 mod deed;
+pub mod kube_router;
 mod samples;
 mod shape;
 

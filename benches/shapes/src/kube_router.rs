@@ -14,6 +14,10 @@ use podwall_ruleset::{
     Verdict,
 };
 
+mod restore;
+
+pub use restore::{Sets, difference, whole};
+
 /// Set on a packet a policy lets through.
 const ALLOWED: &str = "0x10000/0x10000";
 /// The list of pods.
