@@ -2,7 +2,7 @@
 //!
 //! - A chain becomes `PW-name` in the families its name allows. A rule that asks a verdict map leaves for the map's
 //!   tree by `goto`, so that a RETURN found there leaves the chain; what follows it stands in `PW-name.1`.
-//! - A verdict map becomes a tree over the low eight bits of the address ([`dispatch`]).
+//! - A verdict map becomes a tree over the low ten bits of the address ([`dispatch`]).
 //! - Addresses, ranges, endpoints and pairs become ipsets. A pair's two ends are equal (hairpin): its ipset holds
 //!   one address, and `xt_bpf` compares the ends.
 //! - Services become one rule for each entry, links a list of interfaces.
@@ -95,8 +95,8 @@ pub(crate) fn asks_links(rule: &Rule) -> bool {
     question::links(rule).is_some()
 }
 
-/// The reverse path checks of all chains, before routing: what the forward chain accepts on its way to the check
-/// passes there too.
+/// The reverse path checks of all chains, before routing: what the forward chain accepts, or leaves for good, on its
+/// way to the check passes there too.
 pub(crate) fn reverse_path(ruleset: &Ruleset) -> Result<Image, Unsuited> {
     let mut image = Image::default();
     let checks = ruleset.chains.iter().flat_map(|(name, chain)| {
@@ -129,7 +129,7 @@ pub(crate) fn checks_reverse_path(rule: &Rule) -> bool {
     rule.matches.contains(&Match::ReversePathMissing)
 }
 
-/// What base chains of the forward hook accept before they enter a chain.
+/// What base chains of the forward hook are done with before they enter a chain.
 fn before<'a>(ruleset: &'a Ruleset, target: &'a ChainName) -> impl Iterator<Item = &'a Rule> {
     let bases =
         ruleset.chains.values().filter(|chain| chain.base.is_some_and(|base| base.hook == Hook::Forward));
@@ -138,7 +138,14 @@ fn before<'a>(ruleset: &'a Ruleset, target: &'a ChainName) -> impl Iterator<Item
         let end = chain.rules.iter().position(enters).unwrap_or(0);
         chain.rules.iter().take(end)
     });
-    rules.filter(|rule| rule.effect.outcome == Outcome::Verdict(Verdict::Accept))
+    let leaves = |rule: &&Rule| match &rule.effect.outcome {
+        Outcome::Verdict(Verdict::Accept) => true,
+        Outcome::Verdict(Verdict::Goto(_)) => !asks_links(rule),
+        Outcome::Verdict(Verdict::Drop | Verdict::Return | Verdict::Jump(_))
+        | Outcome::Continue
+        | Outcome::Map(..) => false,
+    };
+    rules.filter(leaves)
 }
 
 /// Can packets of the family match the rule?

@@ -70,6 +70,8 @@ pub fn chains(request: &BaseRequest, options: &Options) -> BTreeMap<ChainName, C
         (names::forward(), forward()),
         (names::input(), input()),
         (names::recheck(), regular(Vec::new())),
+        (names::forward_v6(), regular(forward_v6())),
+        (names::input_v6(), regular(input_v6())),
         (names::icmp_v6(), regular(icmp_v6())),
         (names::judge(), regular(judge())),
         (names::guard(), regular(guard(options))),
@@ -87,14 +89,7 @@ pub fn chains(request: &BaseRequest, options: &Options) -> BTreeMap<ChainName, C
 /// Everything routed or bridged through the node. Node to pod does not come by here: it is always open (H2).
 fn forward() -> Chain {
     let at = names::forward();
-    let old = [Side::Source, Side::Destination]
-        .map(|side| old_link_local(&at, side, &[on_shared_link()], &names::nameless()));
-    let mut rules = passing(&at, old.concat());
-    rules.push(rule(
-        names::own_rule(&at, "shared"),
-        vec![on_shared_link()],
-        Verdict::Jump(names::shared()).plain(),
-    ));
+    let mut rules = passing(&at, names::forward_v6());
     for (purpose, next) in
         [("guard", names::guard()), ("egress", names::egress()), ("ingress", names::ingress())]
     {
@@ -106,28 +101,37 @@ fn forward() -> Chain {
 /// What ends on the node: only pods are judged, by their egress (H5, L3).
 fn input() -> Chain {
     let at = names::input();
+    let mut rules = passing(&at, names::input_v6());
+    if let Ok(loopback) = LinkName::new("lo") {
+        let own = vec![Match::InputLink(loopback)];
+        rules.push(rule(names::own_rule(&at, "loopback"), own, Verdict::Accept.plain()));
+    }
+    rules.push(jump(&at, "guard", names::guard()));
+    rules.push(jump(&at, "egress", names::egress()));
+    Chain { base: Some(Base { hook: Hook::Input, priority: PRIORITY }), rules }
+}
+
+/// What only IPv6 is asked, so that IPv4 is asked for its family once.
+fn forward_v6() -> Vec<Rule> {
+    let at = names::forward_v6();
+    let old = [Side::Source, Side::Destination]
+        .map(|side| old_link_local(&at, side, &[on_shared_link()], &names::nameless()));
+    [old.concat(), vec![to_icmp_v6(&at)]].concat()
+}
+
+fn input_v6() -> Vec<Rule> {
+    let at = names::input_v6();
     // The other direction of such a flow is one that the node opened (H2).
     let old = [(on_shared_link(), names::nameless()), (on_guarded_link(), names::forged())];
     let old = old.map(|(on_link, next)| {
         old_link_local(&at, Side::Source, &[Match::OriginalDirection, on_link], &next)
     });
-    let mut rules = passing(&at, old.concat());
-    if let Ok(loopback) = LinkName::new("lo") {
-        let own = vec![Match::InputLink(loopback)];
-        rules.push(rule(names::own_rule(&at, "loopback"), own, Verdict::Accept.plain()));
-    }
-    // On a bridge nothing tells whose link-local address it is.
-    for network in network("fe80::/10") {
-        let matches = vec![on_shared_link(), Match::Prefix(Side::Source, network)];
-        rules.push(rule(
-            names::own_rule(&at, "link-local"),
-            matches,
-            Verdict::Goto(names::nameless()).plain(),
-        ));
-    }
-    rules.push(jump(&at, "guard", names::guard()));
-    rules.push(jump(&at, "egress", names::egress()));
-    Chain { base: Some(Base { hook: Hook::Input, priority: PRIORITY }), rules }
+    [old.concat(), vec![to_icmp_v6(&at)]].concat()
+}
+
+fn to_icmp_v6(at: &ChainName) -> Rule {
+    let icmp_v6 = vec![Match::Protocol(Protocol::ICMPV6)];
+    rule(names::own_rule(at, "icmpv6"), icmp_v6, Verdict::Jump(names::icmp_v6()).plain())
 }
 
 /// A link-local address is nobody's by name, so when its pod is isolated no recheck finds the flows it has: they are
@@ -142,20 +146,18 @@ fn old_link_local(at: &ChainName, side: Side, more: &[Match], next: &ChainName) 
 }
 
 /// L1: established flows, ICMP errors of a flow (F2), and what keeps a link alive (F7) pass before any judging, but
-/// for what is shut first.
-fn passing(at: &ChainName, shut: Vec<Rule>) -> Vec<Rule> {
-    let accept =
-        |purpose: &str, matches| rule(names::own_rule(at, purpose), matches, Verdict::Accept.plain());
+/// for what `six` shuts first.
+fn passing(at: &ChainName, six: ChainName) -> Vec<Rule> {
+    let rule = |purpose: &str, matches, verdict: Verdict| {
+        rule(names::own_rule(at, purpose), matches, verdict.plain())
+    };
     let icmp_error = vec![Match::Protocol(Protocol::ICMP), Match::State(vec![ConnState::Related])];
-    let icmp_v6 = vec![Match::Protocol(Protocol::ICMPV6)];
-    let mut rules = vec![jump(at, "recheck", names::recheck())];
-    rules.extend(shut);
-    rules.extend([
-        accept("established", vec![established()]),
-        accept("icmp errors", icmp_error),
-        rule(names::own_rule(at, "icmpv6"), icmp_v6, Verdict::Jump(names::icmp_v6()).plain()),
-    ]);
-    rules
+    vec![
+        rule("ipv6", vec![Match::Family(Family::V6)], Verdict::Jump(six)),
+        // Falling off the end of `recheck` is as good as an accept here, and no new packet has to look into it.
+        rule("established", vec![established()], Verdict::Goto(names::recheck())),
+        rule("icmp errors", icmp_error, Verdict::Accept),
+    ]
 }
 
 fn established() -> Match {
@@ -193,6 +195,12 @@ fn on_shared_link() -> Match {
     Match::In(Lookup::InputLink, names::shared_links())
 }
 
+/// Asked last, of what is to or from no pod by name; what is established is asked before it passes, or not at all.
+fn first_on_shared_link() -> [Match; 2] {
+    let first = vec![ConnState::New, ConnState::Related, ConnState::Invalid, ConnState::Untracked];
+    [Match::State(first), on_shared_link()]
+}
+
 fn on_guarded_link() -> Match {
     Match::In(Lookup::InputLink, names::guarded_links())
 }
@@ -202,9 +210,9 @@ fn network(text: &str) -> impl Iterator<Item = IpNetwork> + use<> {
     text.parse().into_iter()
 }
 
-/// Between pods on one bridge, what is to or from no pod by name: their link-local addresses, which nobody tells us
-/// and every pod answers at, and what is sent to all of them at once. No policy could speak of it, and it would
-/// reach the isolated ones too. DHCP, by which a pod gets its name, passes.
+/// Between pods on one bridge, what is to no pod by name: their link-local addresses, which nobody tells us and every
+/// pod answers at, and what is sent to all of them at once. No policy could speak of it, and it would reach the
+/// isolated ones too. DHCP, by which a pod gets its name, passes.
 fn shared(options: &Options) -> Vec<Rule> {
     let at = names::shared();
     let mut rules = Vec::new();
@@ -216,15 +224,9 @@ fn shared(options: &Options) -> Vec<Rule> {
     let shut = |purpose: &str, matches| {
         rule(names::own_rule(&at, purpose), matches, Verdict::Goto(names::nameless()).plain())
     };
-    let prefixes = [
-        (Side::Source, "fe80::/10"),
-        (Side::Destination, "fe80::/10"),
-        (Side::Destination, "ff00::/8"),
-        (Side::Destination, "224.0.0.0/4"),
-    ];
-    for (side, text) in prefixes {
+    for text in ["fe80::/10", "ff00::/8", "224.0.0.0/4"] {
         for prefix in network(text) {
-            rules.push(shut(&format!("{side:?} {text}"), vec![Match::Prefix(side, prefix)]));
+            rules.push(shut(&format!("to {text}"), vec![Match::Prefix(Side::Destination, prefix)]));
         }
     }
     match options.spoof_guard {
@@ -270,12 +272,31 @@ fn dispatch(direction: Direction, request: &BaseRequest) -> Vec<Rule> {
         let id = names::own_rule(&at, &format!("pending{}", family.digit()));
         rules.push(rule(id, armed, Verdict::Goto(names::pending()).plain()));
     }
-    if direction == Direction::Egress {
-        // Whatever an isolated pod calls itself (link-local, a second address), it is not a name we know.
-        let unknown = vec![on_guarded_link()];
-        rules.push(rule(names::own_rule(&at, "unknown"), unknown, Verdict::Goto(names::forged()).plain()));
+    rules.extend(match direction {
+        Direction::Ingress => unnamed_receivers(&at),
+        Direction::Egress => unnamed_senders(&at),
+    });
+    rules
+}
+
+/// Whatever an isolated pod calls itself (link-local, a second address), it is not a name we know. On a bridge
+/// nothing tells whose link-local address it is.
+fn unnamed_senders(at: &ChainName) -> Vec<Rule> {
+    let unknown = Verdict::Goto(names::forged()).plain();
+    let mut rules = vec![rule(names::own_rule(at, "unknown"), vec![on_guarded_link()], unknown)];
+    for network in network("fe80::/10") {
+        let mut matches = vec![Match::Prefix(Side::Source, network)];
+        matches.extend(first_on_shared_link());
+        let nameless = Verdict::Goto(names::nameless()).plain();
+        rules.push(rule(names::own_rule(at, "link-local"), matches, nameless));
     }
     rules
+}
+
+/// Behind the maps, where only packets to unknown addresses come by.
+fn unnamed_receivers(at: &ChainName) -> Vec<Rule> {
+    let shared = Verdict::Jump(names::shared()).plain();
+    vec![rule(names::own_rule(at, "shared"), first_on_shared_link().to_vec(), shared)]
 }
 
 /// Without these a flow that was cut comes back in the other direction: TCP through tcp_loose (L1), SCTP by the
@@ -310,7 +331,9 @@ mod tests {
         let request = BaseRequest { size4: 1024, size6: 1024, grace_over: true };
         let chains = chains(&request, &Options::default());
         let rules = |name: ChainName| chains.get(&name).map(|chain| chain.rules.len());
-        assert_eq!((rules(names::shared()), on_link().len()), (Some(6), 5));
-        assert_eq!((rules(names::forward()), rules(names::input())), (Some(10), Some(10)));
+        assert_eq!((rules(names::shared()), on_link().len()), (Some(5), 5));
+        assert_eq!((rules(names::forward()), rules(names::input())), (Some(6), Some(6)));
+        assert_eq!((rules(names::forward_v6()), rules(names::input_v6())), (Some(3), Some(3)));
+        assert_eq!((rules(names::egress()), rules(names::ingress())), (Some(6), Some(5)));
     }
 }

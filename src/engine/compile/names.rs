@@ -34,6 +34,10 @@ chains! {
     input = "input";
     /// Judges established flows again while some are being cut; else empty.
     recheck = "recheck";
+    /// What IPv6 is asked beside, of what passes through the node.
+    forward_v6 = "forwardsix";
+    /// What IPv6 is asked beside, of what ends on the node.
+    input_v6 = "inputsix";
     /// What passes of ICMPv6 unjudged.
     icmp_v6 = "icmpsix";
     /// Both directions, for `recheck`.

@@ -164,12 +164,16 @@ impl Builder<'_> {
         rules
     }
 
-    /// Every way to match the rule: one peer form with one port form each.
+    /// Every way to match the rule: one peer form with one port form each. A port is compared within 10 ns, a set is
+    /// looked up within 50: the port comes first, unless it is looked up as well.
     fn alternatives(&mut self, rule: &PolicyRule) -> Vec<Vec<Match>> {
         let mut found = Vec::new();
         if let Some(ports) = self.numeric_ports(rule) {
             for peer in self.peers(&rule.peers) {
-                found.extend(ports.iter().map(|port| peer.iter().chain(port).cloned().collect()));
+                found.extend(ports.iter().map(|port| match port {
+                    Some(Match::In(..)) | None => peer.iter().chain(port).cloned().collect(),
+                    Some(compared) => std::iter::once(compared).chain(&peer).cloned().collect(),
+                }));
             }
         }
         if self.request.direction == Direction::Egress {

@@ -1,11 +1,11 @@
-//! A verdict map as a tree of chains: two levels of sixteen by the low eight bits of the address, lowest first.
+//! A verdict map as a tree of chains: five levels of four by the low ten bits of the address, lowest first.
 //!
-//! iptables takes masks that are not prefixes (`-d 0.0.0.5/0.0.0.15`), and addresses of pods differ in their low
-//! bits, so a packet meets at most 32 rules and a 256th of the pods (`nftables.md` section 4: 464 ns against 29 us of
-//! a list at 10k pods). A third level would save a packet some twenty rules of 2.5 ns at 10k pods, and would double
-//! the table, which legacy takes out of the kernel and puts back on each change: every chain costs two rules more.
-//! For the same reason an element says in a comment only what its target does not. Every step is a goto: RETURN leaves the chain that asked, and what the tree does
-//! not hold goes on behind the asking rule, by way of the map's register.
+//! iptables takes masks that are not prefixes (`-d 0.0.0.1/0.0.0.3`), and addresses of pods differ in their low bits,
+//! so a packet meets at most 20 rules and a 1024th of the pods, of 2.5 ns each (`nftables.md` section 4: a list of 10k
+//! pods costs 29 us). Four ways are the fewest rules for a bit; more levels would be more chains, and legacy takes the
+//! whole table out of the kernel and puts it back on each change: every chain costs it two rules more. For the same
+//! reason an element says in a comment only what its target does not. Every step is a goto: RETURN leaves the chain
+//! that asked, and what the tree does not hold goes on behind the asking rule, by way of the map's register.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,8 +16,10 @@ use crate::image::{Image, Place};
 use crate::observe::comment_of;
 use crate::{names, tag};
 
-/// Levels of sixteen.
-const LEVELS: u32 = 2;
+/// Levels of the tree.
+const LEVELS: u32 = 5;
+/// Bits of the address that a level tells apart.
+const BITS: u32 = 2;
 
 /// A node: how many digits led to it, and the low bits they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +38,9 @@ impl Node {
     }
 
     fn digits(self) -> String {
-        (0..self.level).filter_map(|place| char::from_digit(self.low >> (4 * place) & 0xf, 16)).collect()
+        (0..self.level)
+            .filter_map(|place| char::from_digit(self.low >> (BITS * place) & mask(1), 10))
+            .collect()
     }
 
     fn name(self, map: &SetName) -> Result<String, names::TooLong> {
@@ -50,7 +54,7 @@ pub(crate) fn place(map: &SetName, family: Family, node: Node) -> Result<Place, 
 }
 
 const fn mask(level: u32) -> u32 {
-    (1 << (4 * level)) - 1
+    (1 << (BITS * level)) - 1
 }
 
 fn low_bits(address: IpAddr) -> u32 {

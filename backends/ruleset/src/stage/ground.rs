@@ -113,7 +113,8 @@ impl<'a> Ground<'a> {
     }
 
     /// Does a packet whose address the map does not hold pass on, whatever else it is? Not where a closing set may
-    /// catch it behind the map, nor where the rules behind it change.
+    /// catch it behind the map, nor where the rules behind it change. Sets of interfaces behind an ingress map do not
+    /// count: what is asked there is only for addresses no pod has (groups, link-local, broadcast).
     pub(super) fn absent_is_open(&self, direction: Direction, family: Family) -> bool {
         let catches = |shape: Shape| match direction {
             Direction::Ingress => shape == Shape::Ranges(family),

@@ -97,7 +97,7 @@ fn foreign_elements_are_seen_as_what_they_are() {
 fn a_torn_tree_is_mended() {
     in_namespace(|variant| {
         let mut kernel = loaded(variant);
-        iptables(variant, &["-F", "PWM-in4-20"]);
+        iptables(variant, &["-F", "PWM-in4-20000"]);
         assert_eq!(kernel.observe().unwrap().alien, ["set in4: is not as we wrote it"]);
         repaired(&mut kernel);
     });
