@@ -37,6 +37,12 @@ impl Node {
         (0..=LEVELS).map(move |level| Self { level, low: bits & mask(level) })
     }
 
+    /// The next node on the way to an address; `None` for a leaf.
+    fn towards(self, address: IpAddr) -> Option<Self> {
+        let level = self.level + 1;
+        (level <= LEVELS).then(|| Self { level, low: low_bits(address) & mask(level) })
+    }
+
     fn digits(self) -> String {
         (0..self.level)
             .filter_map(|place| char::from_digit(self.low >> (BITS * place) & mask(1), 10))
@@ -66,7 +72,7 @@ fn low_bits(address: IpAddr) -> u32 {
     }
 }
 
-/// The chains of a map's tree: all, or those on the way to some addresses.
+/// The chains of a map's tree: all, or those on the way to some addresses, whole ways.
 pub(crate) fn tree(
     map: &SetName,
     family: Family,
@@ -80,16 +86,12 @@ pub(crate) fn tree(
     nodes.insert(Node::ROOT, BTreeSet::new());
     for (key, value) in set.iter() {
         let (Key::Address(address), Value::Verdict(verdict)) = (key, &value) else { continue };
-        let path: Vec<Node> = Node::path(*address).collect();
-        for pair in path.windows(2) {
-            if let [parent, child] = pair
-                && is_wanted(parent)
-            {
-                nodes.entry(*parent).or_default().insert(*child);
+        // Who wants a node wants all on the way to it: most elements part at the root.
+        for node in Node::path(*address).take_while(is_wanted) {
+            match node.towards(*address) {
+                Some(child) => drop(nodes.entry(node).or_default().insert(child)),
+                None => leaves.entry(node).or_default().push(element(option, *address, verdict, family)?),
             }
-        }
-        if let Some(leaf) = path.last().filter(|leaf| is_wanted(leaf)) {
-            leaves.entry(*leaf).or_default().push(element(option, *address, verdict, family)?);
         }
     }
     let missed = format!("-g {}", names::register(map)?);
