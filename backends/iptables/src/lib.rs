@@ -21,6 +21,7 @@ mod own;
 mod probe;
 mod remains;
 mod restore;
+mod spelling;
 mod tag;
 mod text;
 

@@ -10,8 +10,8 @@
 //!   its place in its chain by a rule that does nothing.
 //! - Accept is RETURN in base chains, so that other rules of the mangle table still run (MSS clamping).
 use podwall_ruleset::{
-    Base, Chain, ChainName, Count, Family, Hook, Key, Log, Lookup, Match, Outcome, Rule, Ruleset, SetName,
-    Shape, Side, Verdict,
+    Base, Chain, ChainName, Count, Digest, Family, Hook, Key, Log, Lookup, Match, Meter, Outcome, Rule,
+    Ruleset, SetName, Shape, Side, Verdict,
 };
 
 use crate::image::{Image, Jump, hook_name};
@@ -26,6 +26,9 @@ use question::forms;
 
 /// Longest name of a hash table of `xt_hashlimit` (`IFNAMSIZ` less the final zero).
 const METER_NAME: usize = 15;
+/// Rules a chain may become. Every port of a service list times every peer is a rule here, and a program that restores
+/// or saves half a million of them takes longer than we wait for it.
+const CHAIN_RULES: usize = 16_384;
 /// Longest prefix NFLOG takes (`nf_log` of xtables).
 const PREFIX: usize = 63;
 
@@ -68,6 +71,11 @@ pub(crate) fn chain(ruleset: &Ruleset, name: &ChainName, chain: &Chain) -> Resul
                 segment += 1;
             } else {
                 lines.extend(at.rule(rule, &mut image)?);
+            }
+            if lines.len() > CHAIN_RULES {
+                let what =
+                    format!("chain {name} would be more than {CHAIN_RULES} rules: name fewer ports or peers");
+                return Err(Unsuited::new(what));
             }
         }
         image.chains.insert((*family, names::chain(name, segment)?), lines);
@@ -317,18 +325,28 @@ impl Place<'_> {
                 return Err(Unsuited::new(format!("the key of meter {}", meter.set)));
             }
         };
-        if meter.set.as_str().len() > METER_NAME {
-            return Err(Unsuited::new(format!("the name of meter {} is too long", meter.set)));
-        }
         let size =
             question::held(self.ruleset, &meter.set)?.spec.size.unwrap_or(podwall_ruleset::set::METER_SIZE);
         let expire = podwall_ruleset::set::METER_TIMEOUT.as_millis();
+        let name = table_of_rates(meter, size)?;
         Ok(format!(
-            "-m hashlimit --hashlimit-upto {}/sec --hashlimit-burst {} --hashlimit-mode {mode} --hashlimit-name {} \
+            "-m hashlimit --hashlimit-upto {}/sec --hashlimit-burst {} --hashlimit-mode {mode} --hashlimit-name {name} \
              --hashlimit-htable-max {size} --hashlimit-htable-expire {expire} ",
-            meter.rate, meter.burst, meter.set
+            meter.rate, meter.burst
         ))
     }
+}
+
+/// The kernel keeps the first settings it hears for a name as long as any rule has it (`xt_hashlimit`), so other
+/// settings need another name.
+fn table_of_rates(meter: &Meter, size: u32) -> Result<String, Unsuited> {
+    let settings =
+        Digest::of([meter.rate.to_string(), meter.burst.to_string(), size.to_string()]).to_string();
+    let name = format!("{}-{}", meter.set, settings.get(..6).unwrap_or(&settings));
+    if name.len() > METER_NAME {
+        return Err(Unsuited::new(format!("the name of meter {} is too long", meter.set)));
+    }
+    Ok(name)
 }
 
 fn record(log: &Log) -> Result<String, Unsuited> {

@@ -67,8 +67,7 @@ pub(crate) fn is_chain_of_ours(name: &str) -> bool {
 
 /// Is the name of an ipset one of ours?
 pub(crate) fn is_set_of_ours(name: &str) -> bool {
-    let rest = name.strip_prefix("pw").and_then(|rest| rest.split_at_checked(1));
-    name == TRIAL_SET || rest.is_some_and(|(_, rest)| rest.starts_with('_'))
+    name == TRIAL_SET || ["pwa_", "pwr_", "pwp_", "pwe_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Is a line of iptables-save, `-A chain rule`, in one of our chains, or does it lead to one?

@@ -14,7 +14,7 @@ use podwall_ruleset::{ChainName, Family, Key, Outcome, Ruleset, Set, SetName, Va
 use super::{Unsuited, applies, comment, target};
 use crate::image::{Image, Place};
 use crate::observe::comment_of;
-use crate::{names, tag};
+use crate::{names, spelling, tag};
 
 /// Levels of the tree.
 const LEVELS: u32 = 5;
@@ -114,7 +114,7 @@ pub(crate) fn tree(
 }
 
 fn element(option: &str, address: IpAddr, verdict: &Verdict, family: Family) -> Result<String, Unsuited> {
-    let length = if address.is_ipv4() { 32 } else { 128 };
+    let (length, address) = (if address.is_ipv4() { 32 } else { 128 }, spelling::address(address));
     let target = target(verdict, family, false)?;
     if read_target(&target).as_ref() == Some(verdict) {
         return Ok(format!("{option} {address}/{length} {target}"));

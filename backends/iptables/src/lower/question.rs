@@ -1,12 +1,13 @@
 //! The questions of a rule as matches of iptables, in the order iptables-save prints them.
 use std::fmt;
 
+use ipnetwork::IpNetwork;
 use podwall_ruleset::{
     ConnState, Family, Key, LinkName, Lookup, Match, PortRange, Protocol, Rule, Ruleset, Set, SetName, Side,
 };
 
 use super::Unsuited;
-use crate::names;
+use crate::{names, spelling};
 
 /// Source equals destination, as `xt_bpf` compares it (classic BPF over the packet from its network header).
 const SAME_ENDS_V4: &str = "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 65535,6 0 0 0";
@@ -122,10 +123,10 @@ fn answers(ruleset: &Ruleset, question: &Match) -> Result<Vec<Form>, Unsuited> {
         Match::In(lookup, set) => one(Form::module(in_set(ruleset, *lookup, set)?)),
         Match::Prefix(_, network) if network.prefix() == 0 => one(Form::default()),
         Match::Prefix(Side::Source, network) => {
-            one(Form { source: Some(network.to_string()), ..Form::default() })
+            one(Form { source: Some(spelled(*network)), ..Form::default() })
         }
         Match::Prefix(Side::Destination, network) => {
-            one(Form { destination: Some(network.to_string()), ..Form::default() })
+            one(Form { destination: Some(spelled(*network)), ..Form::default() })
         }
         Match::Protocol(protocol) => one(Form { protocol: Some(protocol.to_string()), ..Form::default() }),
         Match::Port(protocol, ports) => Ok(vec![port(*protocol, *ports)?]),
@@ -153,6 +154,10 @@ fn answers(ruleset: &Ruleset, question: &Match) -> Result<Vec<Form>, Unsuited> {
         Match::InputLink(link) => one(Form { link: Some(link_name(link)?.to_owned()), ..Form::default() }),
         Match::ReversePathMissing => one(Form::module("-m rpfilter --invert")),
     }
+}
+
+fn spelled(network: IpNetwork) -> String {
+    format!("{}/{}", spelling::address(network.ip()), network.prefix())
 }
 
 /// Ports stand in rules: ipset has no set of protocols with ranges of ports that does not list every port.

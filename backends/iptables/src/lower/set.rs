@@ -5,7 +5,7 @@ use podwall_ruleset::{Family, Key, Ruleset, Set, SetName, SetSpec, Shape};
 
 use super::{Unsuited, comment, dispatch, in_rules};
 use crate::image::{Image, Ipset, Place};
-use crate::names;
+use crate::{names, spelling};
 
 /// `maxelem` of a set without a declared size; it costs nothing.
 pub(crate) const UNBOUNDED: u32 = 1 << 24;
@@ -109,9 +109,11 @@ pub(crate) fn create(spec: SetSpec) -> String {
 /// A key's elements, as ipset prints them.
 pub(crate) fn members(key: &Key) -> Vec<String> {
     match key {
-        Key::Address(address) | Key::Pair(address, _) => vec![address.to_string()],
+        Key::Address(address) | Key::Pair(address, _) => vec![spelling::address(*address)],
         Key::Range(first, last) => blocks(*first, *last),
-        Key::Endpoint(address, protocol, port) => vec![format!("{address},{protocol}:{port}")],
+        Key::Endpoint(address, protocol, port) => {
+            vec![format!("{},{protocol}:{port}", spelling::address(*address))]
+        }
         Key::Service(..) | Key::Link(_) => Vec::new(),
     }
 }
@@ -135,7 +137,8 @@ fn blocks(first: IpAddr, last: IpAddr) -> Vec<String> {
         } else {
             Ipv6Addr::from_bits(low).into()
         };
-        found.push(if free == 0 { address.to_string() } else { format!("{address}/{}", bits - free) });
+        let address = spelling::address(address);
+        found.push(if free == 0 { address } else { format!("{address}/{}", bits - free) });
         match low.checked_add(1 << free) {
             Some(next) => low = next,
             None => break,

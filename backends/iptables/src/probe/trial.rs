@@ -1,6 +1,8 @@
 //! What is tried before anything is written: every kind of match, target and set our rules use, in a chain nobody
 //! enters. What fails names the module it comes from; and because what stands is recognised by its text, what is
 //! printed must be what was written.
+use std::time::Duration;
+
 use podwall_ruleset::{BackendError, Family};
 
 use super::{Program, Variant, failed};
@@ -46,6 +48,11 @@ pub(super) const LOG: &str = "-m hashlimit --hashlimit-upto 1/sec --hashlimit-bu
 /// One set of each type we use; the last stays for the rules.
 const SETS: [&str; 4] = ["hash:ip,port", "hash:net", "hash:ip family inet6", "hash:ip"];
 
+/// How often, and how long apart, a set is asked to go: the kernel lets go of a rule's set a moment after the rule
+/// (`nf_tables_trans_destroy_work`).
+const RELEASES: u32 = 20;
+const RELEASE: Duration = Duration::from_millis(10);
+
 /// Makes the set that rules are tried with.
 pub(super) fn sets() -> Result<(), BackendError> {
     forget_sets()?;
@@ -63,7 +70,21 @@ pub(super) fn sets() -> Result<(), BackendError> {
 
 /// Takes it away, also that of a process that was killed.
 pub(super) fn forget_sets() -> Result<(), BackendError> {
-    exec::run("ipset", &["restore"], format!("destroy {TRIAL_SET}\n")).map_err(failed).map(drop)
+    let destroyed = || exec::run("ipset", &["restore", "-exist"], format!("destroy {TRIAL_SET}\n"));
+    for attempt in 0..RELEASES {
+        let said = destroyed().map_err(failed)?;
+        if said.status.success() || said.stderr.contains("does not exist") {
+            return Ok(());
+        }
+        // Rules of a process that was killed in the middle of its trial hold it: only they name it.
+        if attempt == RELEASES / 2 {
+            for variant in [Variant::Legacy, Variant::Nft] {
+                Family::BOTH.iter().for_each(|family| drop(forget_rules(variant, *family)));
+            }
+        }
+        std::thread::sleep(RELEASE);
+    }
+    Ok(())
 }
 
 /// Everything rules of a family cannot do without.

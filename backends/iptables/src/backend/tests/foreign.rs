@@ -109,7 +109,7 @@ fn what_wears_our_prefix_and_is_nothing_of_ours_goes() {
         let mut kernel = loaded(variant);
         iptables(variant, &["-N", "PW-Leftover"]);
         iptables(variant, &["-A", "INPUT", "-j", "PW-Leftover"]);
-        run("ipset", &["create", "pwz_leftover", "hash:ip"]);
+        run("ipset", &["create", "pwr_leftover", "hash:ip"]);
         let alien = kernel.observe().unwrap().alien;
         assert_eq!(alien.len(), 3, "{alien:?}");
         repaired(&mut kernel);
@@ -173,6 +173,7 @@ fn names_that_only_begin_like_ours_are_left_alone() {
         iptables(variant, &["-A", "PWNED", "-j", "RETURN"]);
         iptables(variant, &["-A", "FORWARD", "-j", "PWNED"]);
         run("ipset", &["create", "pwned", "hash:ip"]);
+        run("ipset", &["create", "pwn_blocklist", "hash:ip"]);
         let before = readback::listing(variant);
         let mut kernel = loaded(variant);
         assert_eq!(standing(&mut kernel), Some(sample::node()));
@@ -190,7 +191,7 @@ fn a_cheap_look_sees_every_kind_of_foreign_hand_and_nothing_else() {
         |variant| iptables(variant, &["-A", "PW-judge", "-j", "ACCEPT"]),
         |_| run("ipset", &["flush", "pwa_s4_web"]),
         |_| run("ipset", &["add", "pwa_s4_web", "10.9.9.9"]),
-        |_| run("ipset", &["create", "pwz_new", "hash:ip"]),
+        |_| run("ipset", &["create", "pwa_new", "hash:ip"]),
     ];
     in_namespace(move |variant| {
         let mut kernel = loaded(variant);

@@ -1,5 +1,5 @@
 //! What was loaded is what stands.
-use podwall_ruleset::{Base, Chain, Hook, Verdict};
+use podwall_ruleset::{Base, Chain, Hook, Key, Match, Protocol, Side, Value, Verdict};
 
 use super::namespace::run;
 use super::*;
@@ -99,5 +99,29 @@ fn on_a_host_that_never_used_iptables_only_the_empty_table_stays() {
             format!("*mangle\n{hooks}COMMIT\n").repeat(2),
             "of both families, and no sets"
         );
+    });
+}
+
+/// ipset and iptables print some addresses as only they do (`crate::spelling`).
+#[test]
+fn addresses_that_the_programs_spell_in_their_own_way_stand_as_written() {
+    in_namespace(|variant| {
+        let mut node = sample::node();
+        let mut insert = |name: &str, key: Key, value: Value| {
+            let set = node.sets.get_mut(&sample::set(name)).unwrap();
+            std::sync::Arc::make_mut(set).insert(key, value).unwrap();
+        };
+        let all_but_one = [("::", "::102:303"), ("::102:305", "::ffff:ffff:ffff")];
+        for (first, last) in all_but_one {
+            insert("r6_ops", Key::Range(sample::ip(first), sample::ip(last)), Value::Member);
+        }
+        insert("in6", Key::Address(sample::ip("::102:304")), Value::Verdict(Verdict::Drop));
+        insert("n6_web", Key::Endpoint(sample::ip("::1:0"), Protocol::UDP, 53), Value::Member);
+        let prefix = Match::Prefix(Side::Destination, "::1:0/112".parse().unwrap());
+        let chain = std::sync::Arc::make_mut(node.chains.get_mut(&sample::chain("e6_x")).unwrap());
+        chain.rules.insert(0, sample::rule("compatible", vec![prefix], Verdict::Return.plain()));
+        let mut kernel = open(variant);
+        bring(&mut kernel, &Ruleset::default(), &node);
+        assert_eq!(standing(&mut kernel), Some(node));
     });
 }

@@ -1,7 +1,9 @@
 //! What is refused, by whom, and that nothing of it stays.
 use std::sync::Arc;
 
-use podwall_ruleset::{BackendError, Chain, Match, PortRange, Protocol, Refusal, Rule, Verdict};
+use podwall_ruleset::{
+    BackendError, Chain, Key, Lookup, Match, PortRange, Protocol, Refusal, Rule, Value, Verdict,
+};
 
 use super::*;
 
@@ -43,5 +45,23 @@ fn what_the_kernel_refuses_leads_back_to_its_operation_and_sets_go_back() {
         let refused = refusal(variant, &with(rule));
         assert_eq!(refused.object, "chain i4_y");
         assert!(refused.reason.contains("Rate too fast"), "{}", refused.reason);
+    });
+}
+
+#[test]
+fn a_chain_of_more_rules_than_a_program_restores_in_time_is_refused_by_name() {
+    in_namespace(|variant| {
+        let mut node = with(sample::rule("one", vec![], Verdict::Return.plain()));
+        let many = sample::set("pt_all");
+        let mut ports = (*node.sets[&sample::set("pt_many")]).clone();
+        for port in 10_000..26_400 {
+            ports.insert(Key::Service(Protocol::TCP, PortRange::single(port)), Value::Member).unwrap();
+        }
+        node.sets.insert(many.clone(), Arc::new(ports));
+        let rule = sample::rule("many", vec![Match::In(Lookup::Service, many)], Verdict::Return.plain());
+        node.chains.insert(sample::chain("i4_y"), Arc::new(Chain { base: None, rules: vec![rule] }));
+        let refused = refusal(variant, &node);
+        assert_eq!(refused.object, "chain i4_y");
+        assert!(refused.reason.contains("more than 16384 rules"), "{}", refused.reason);
     });
 }

@@ -109,3 +109,18 @@ fn versions_that_are_too_old_or_print_other_words_are_refused() {
         assert!(told.contains("prints `-m state --state INVALID,NEW"), "{told}");
     });
 }
+
+/// What a process leaves that is killed while it tries what the host has.
+#[test]
+fn the_remains_of_a_trial_keep_nobody_from_the_next() {
+    in_namespace(|variant| {
+        run("ipset", &["create", "pwt4", "hash:ip"]);
+        let restore = variant.program(Family::V4, Program::Restore);
+        let text = "*mangle\n:PWT - [0:0]\n-A PWT -m set --match-set pwt4 src -j RETURN\nCOMMIT\n";
+        let said = exec::run(restore, &["--noflush"], text.to_owned()).unwrap();
+        assert!(said.status.success(), "{}", said.stderr);
+        drop(open(variant));
+        assert_eq!(run("ipset", &["save"]), "");
+        assert!(!readback::listing(variant).contains("PWT"));
+    });
+}
