@@ -19,6 +19,9 @@ const STEPS: usize = 40;
 /// How long an agent may take to carry out a change.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A change is done when nothing more was asked for that long, on a busy machine too.
+const QUIET: Duration = Duration::from_secs(3);
+
 /// Packets see what a killed agent left for this long, and what a living one made.
 const SIGHT: Duration = Duration::from_millis(100);
 
@@ -135,7 +138,7 @@ fn ended_or_done(agents: &mut Agents, programs: &Programs) -> bool {
         let told = programs.told();
         if told > seen.0 {
             seen = (told, Instant::now());
-        } else if told > 0 && seen.1.elapsed() > Duration::from_secs(1) {
+        } else if told > 0 && seen.1.elapsed() > QUIET {
             return false;
         }
         thread::sleep(Duration::from_millis(5));

@@ -35,7 +35,7 @@ fn a_held_lock_is_told_survived_and_made_up_for() {
         assert!(agents.is_alive("east"));
         expect_shut(&rig, &["blue/ant"]);
     } else {
-        thread::sleep(Duration::from_millis(700));
+        thread::sleep(Duration::from_secs(2));
         expect_shut(&rig, &["blue/ant", "red/cat"]);
     }
     flock(&lock, FlockOperation::Unlock).expect("we hold it");
