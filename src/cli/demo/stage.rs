@@ -8,8 +8,9 @@ use super::story::{Actor, Home, Story, Try};
 use crate::cli::CliError;
 use crate::cli::error::Cause;
 
-/// A probe's patience. An answer on one machine takes well under a millisecond.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// A probe's patience. An answer on one machine takes well under a millisecond, but a first SYN that a busy machine
+/// loses comes again after a second.
+const PATIENCE: Duration = Duration::from_millis(1_200);
 
 /// Everything is taken down when this is dropped, and by the kernel when the process ends otherwise.
 pub struct Stage {
