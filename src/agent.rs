@@ -9,6 +9,7 @@
 //!
 //! Owns how the parts are put together, in which order they start, and how they stop. Each arrow is a channel; only
 //! `apply` talks to the packet filter, only `planner` holds the engine.
+pub mod adoption;
 pub mod apply;
 pub mod backend;
 pub mod control;
@@ -41,7 +42,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use crate::telemetry::events::Events;
+use crate::telemetry::health::Concern;
 use crate::telemetry::server::{self, Telemetry};
+use adoption::Adoption;
 use apply::{Established, StartListening};
 use backend::{Alarm, Choice, Ears, GuardChoice, Opened};
 use control::Desk;
@@ -82,7 +85,7 @@ pub struct Settings {
     pub grace: Duration,
     /// Where metrics and health are served.
     pub listen: SocketAddr,
-    /// Where the lock and the control socket are.
+    /// Where the lock, the control socket and the record of the first start are.
     pub state_dir: PathBuf,
 }
 
@@ -150,7 +153,8 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
     };
     let doors = runtime.block_on(Doors::open(&settings))?;
     let opened = backend::open(settings.backend, settings.guard)?;
-    let options = fitting(&settings, opened.backend.capabilities())?;
+    let telemetry = Telemetry::default();
+    let options = fitting(&settings, opened.backend.capabilities(), &telemetry)?;
     tracing::info!(
         node = %settings.node,
         backend = opened.backend.capabilities().backend,
@@ -158,7 +162,7 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
         listen = %settings.listen,
         "podwall agent {} starts", env!("CARGO_PKG_VERSION")
     );
-    let (own, telemetry) = (OwnAddresses::default(), Telemetry::default());
+    let own = OwnAddresses::default();
     let kernel = KernelThreads::start(opened, &settings, &own, &telemetry)?;
     let agent = Agent { settings, options, client, own, telemetry, works: kernel.works.clone() };
     let result = runtime.block_on(agent.turn(doors, kernel.outcomes));
@@ -168,16 +172,22 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
 }
 
 /// The options this kernel can carry out.
-fn fitting(settings: &Settings, capabilities: &Capabilities) -> Result<Options, AgentError> {
+fn fitting(
+    settings: &Settings,
+    capabilities: &Capabilities,
+    telemetry: &Telemetry,
+) -> Result<Options, AgentError> {
     if !capabilities.log {
         let needs =
             "drop records from rules (CONFIG_NETFILTER_NETLINK_LOG, CONFIG_NFT_LOG): modprobe nfnetlink_log";
         return Err(BackendError::Unsupported { needs: needs.to_owned() }.into());
     }
     let mut options = settings.options.clone();
-    if !capabilities.reverse_path {
-        tracing::warn!(
-            "this kernel cannot check reverse paths from rules (CONFIG_NFT_FIB_INET): forged sources pass"
+    if !capabilities.reverse_path && options.spoof_guard == SpoofGuard::ReversePath {
+        telemetry.health.raise(
+            Concern::SpoofGuard,
+            "this kernel cannot check reverse paths from rules, so forged sources pass: load nft_fib_inet \
+             (CONFIG_NFT_FIB_INET; xt_rpfilter for iptables), or accept it with --spoof-guard off",
         );
         options.spoof_guard = SpoofGuard::Off;
     }
@@ -228,6 +238,7 @@ impl KernelThreads {
             established: settings.established,
             outcomes: sender,
             jobs: flows::start(bench).map_err(failed)?,
+            adoption: Adoption::open(&settings.state_dir),
             telemetry: telemetry.clone(),
         };
         let apply = thread("podwall-apply", move || apply::run(setup, &received)).map_err(failed)?;
@@ -417,3 +428,6 @@ async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube::Client, Ag
     config.default_retry = false;
     kube::Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use podwall_engine::compile::names;
 use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Match, Ruleset, stages};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::adoption::Adoption;
 use super::flows::Job;
 use super::work::{Outcome, Removed, Standing, Wanted, Work};
 use crate::telemetry::health::{Concern, Worker};
@@ -58,6 +59,8 @@ pub struct Setup {
     pub outcomes: UnboundedSender<Outcome>,
     /// Who cuts flows.
     pub jobs: Sender<Job>,
+    /// What earlier agents made of this node.
+    pub adoption: Adoption,
     /// Metrics and health.
     pub telemetry: Telemetry,
 }
@@ -69,6 +72,11 @@ pub fn run(setup: Setup, works: &Receiver<Work>) {
         applier.telemetry.health.beat(Worker::Apply);
         match works.recv_timeout(applier.patience(Instant::now())) {
             Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Work::FlowsEnded) => {
+                // What it left undone, the next agent does at its start; until then rules that are armed stay so.
+                tracing::error!("the thread that cuts flows died: the agent ends, to be started again");
+                return;
+            }
             Ok(work) => applier.work(work),
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -86,9 +94,22 @@ struct Applier {
     audit: Instant,
     /// Attempts at a whole ruleset that failed in a row.
     failures: u32,
-    /// The kernel held nothing of ours before this agent: the flows there are were never judged.
-    first_adoption: bool,
+    adoption: Adoption,
+    /// What the first whole ruleset owes the flows that were there before it.
+    older_flows: OlderFlows,
     refused: blame::Blame,
+}
+
+/// Flows from before this agent's first commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OlderFlows {
+    /// No agent came here before: they were never judged, and are left alone (decision L2).
+    Unjudged,
+    /// An agent was here, and may have been killed between a commit and its look at the flows, or the table was gone
+    /// for a while.
+    Judged,
+    /// They were dealt with.
+    Settled,
 }
 
 /// What the copy is worth.
@@ -116,7 +137,8 @@ impl Applier {
             telemetry: setup.telemetry,
             audit: now + AUDIT,
             failures: 0,
-            first_adoption: false,
+            adoption: setup.adoption,
+            older_flows: OlderFlows::Judged,
             refused: blame::Blame::new(),
         }
     }
@@ -135,7 +157,7 @@ impl Applier {
             Work::Rechecked(number) => self.rechecked(number),
             Work::Show(reply) => drop(reply.send(self.kernel.standing().clone())),
             Work::TearDown(reply) => drop(reply.send(self.tear_down())),
-            Work::Stop => {}
+            Work::Stop | Work::FlowsEnded => {}
         }
     }
 
@@ -172,8 +194,11 @@ impl Applier {
     fn look_first(&mut self) {
         match self.kernel.observe() {
             Ok(observed) => {
-                let standing = standing(observed.ruleset.as_ref());
-                self.first_adoption = standing == Standing::Nothing;
+                let standing = standing(observed.ruleset.as_ref()).max(self.adoption.known());
+                self.older_flows = match standing {
+                    Standing::Nothing => OlderFlows::Unjudged,
+                    Standing::Lenient | Standing::Strict => OlderFlows::Judged,
+                };
                 tracing::info!(?standing, alien = ?observed.alien, "looked at the rules that stand");
                 let touched = !observed.alien.is_empty();
                 let cause = if touched { RepairCause::Foreign } else { RepairCause::Start };
@@ -204,6 +229,7 @@ impl Applier {
                 self.failures = 0;
                 self.telemetry.health.clear(Concern::Commits);
                 self.telemetry.health.clear(Concern::Uncommitted);
+                self.adoption.note(standing(Some(self.kernel.standing())));
                 self.kernel.measure(wanted.since);
                 self.judge_after_repair(changed);
             }
@@ -268,6 +294,7 @@ impl Applier {
         });
         match done {
             Ok(()) => {
+                self.adoption.note(standing(Some(self.kernel.standing())));
                 self.kernel.measure(Some(since));
                 self.settle_flows();
             }
@@ -329,11 +356,14 @@ impl Applier {
 
     /// What somebody else's table let through has flows by now, and so has what changed while no agent ran.
     fn judge_after_repair(&mut self, changed: bool) {
-        let never_judged = std::mem::take(&mut self.first_adoption);
-        if never_judged {
-            self.recheck.forgive();
-        } else if changed {
-            self.recheck.owe(&recheck::judged_addresses(self.kernel.standing()), &BTreeSet::<IpAddr>::new());
+        let judged = || recheck::judged_addresses(self.kernel.standing());
+        match std::mem::replace(&mut self.older_flows, OlderFlows::Settled) {
+            OlderFlows::Unjudged => self.recheck.forgive(),
+            OlderFlows::Judged | OlderFlows::Settled if changed => {
+                self.recheck.owe(&judged(), &BTreeSet::<IpAddr>::new());
+            }
+            OlderFlows::Judged => self.recheck.review(judged()),
+            OlderFlows::Settled => {}
         }
         self.settle_flows();
     }
@@ -357,6 +387,7 @@ impl Applier {
         match self.kernel.unload().map(|standing| Removed::all_of(&standing)) {
             Ok(removed) => {
                 tracing::warn!(?removed, "the rules were taken away on request");
+                self.adoption.forget();
                 self.state = State::Ended;
                 self.tell(Outcome::TornDown);
                 Ok(removed)

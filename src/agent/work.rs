@@ -28,6 +28,8 @@ pub enum Work {
     Foreign(Option<ForeignChange>),
     /// All flows of the recheck of this number were dealt with.
     Rechecked(u64),
+    /// The thread that cuts flows has come to an end by itself.
+    FlowsEnded,
     /// Hand out a copy of what stands.
     Show(oneshot::Sender<Ruleset>),
     /// Take everything away and stay idle.
@@ -66,8 +68,8 @@ pub enum Outcome {
     TornDown,
 }
 
-/// What stood under our name before the first commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What stood under our name before the first commit, or was recorded to have stood since the node booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Nothing: flows were never judged.
     Nothing,

@@ -13,6 +13,7 @@ use podwall_ruleset::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::{CliError, CliResult, Exit, OutputFormat, output};
+use crate::agent::adoption::Adoption;
 use crate::agent::work::Removed;
 
 /// Take away every rule podwall made on this host; everything else stays
@@ -60,13 +61,19 @@ impl Teardown {
     pub fn run(self) -> CliResult {
         let report = match ask_agent(&self.state_dir.join("agent.sock"))? {
             Some(removed) => Report { by: By::Agent, removed },
-            None => Report { by: By::Teardown, removed: remove()? },
+            None => Report { by: By::Teardown, removed: self.remove()? },
         };
         match self.output {
             OutputFormat::Text => output::answer(&words(&report))?,
             OutputFormat::Json => output::answer_json(&report)?,
         }
         Ok(Exit::Done)
+    }
+
+    fn remove(&self) -> Result<Removed, CliError> {
+        let removed = remove()?;
+        Adoption::open(&self.state_dir).forget();
+        Ok(removed)
     }
 }
 

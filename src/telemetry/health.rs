@@ -26,6 +26,10 @@ label! {
     NodeName = "node_name",
     /// Bridged traffic passes by our rules.
     Bridge = "bridge",
+    /// A pod hangs where its packets are not seen, or not told from others'.
+    Unseen = "unseen",
+    /// The kernel cannot check reverse paths: forged sources pass.
+    SpoofGuard = "spoof_guard",
     /// VLAN-tagged frames between bridged pods pass by our rules.
     BridgeVlan = "bridge_vlan",
     /// kube-proxy runs in IPVS mode.
@@ -65,6 +69,8 @@ impl Concern {
             | Self::Commits
             | Self::NodeName
             | Self::Bridge
+            | Self::Unseen
+            | Self::SpoofGuard
             | Self::Ipvs
             | Self::PodRange
             | Self::Links
