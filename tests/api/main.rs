@@ -5,6 +5,7 @@
 mod ask;
 mod enforcement;
 mod kinds;
+mod operator;
 mod outage;
 mod rbac;
 mod relay;
