@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 use super::host::locals::Locals;
 use super::input::{Feed, Input, Stamped};
+use super::node_report::Sheet;
+use super::node_report::marks::{ByKind, Marks};
 use super::pace::Pace;
 use super::reports::Reports;
 use super::work::{Outcome, Standing, Wanted, Work, Works};
@@ -46,6 +48,8 @@ pub struct Setup {
     pub reports: Reports,
     /// The apply thread.
     pub works: Works,
+    /// Where it is told what stands.
+    pub sheet: Sheet,
     /// Metrics and health.
     pub telemetry: Telemetry,
 }
@@ -58,6 +62,10 @@ pub struct Planner {
     reports: Reports,
     telemetry: Telemetry,
     works: Works,
+    sheet: Sheet,
+    marks: Marks,
+    /// What the sheet was told last: revision of the reports, and marks.
+    told: Option<(u64, ByKind)>,
     gathering: Gathering,
     phase: Phase,
     pace: Pace,
@@ -97,6 +105,9 @@ impl Planner {
             reports: setup.reports,
             telemetry: setup.telemetry,
             works: setup.works,
+            sheet: setup.sheet,
+            marks: Marks::default(),
+            told: None,
             gathering: Gathering::new(setup.feeds),
             phase: Phase::Gathering,
             pace: Pace::default(),
@@ -152,6 +163,7 @@ impl Planner {
                 self.change(change, at);
             }
             Input::Unusable(warning) => self.reports.unusable(&warning),
+            Input::Reached { kind, version, objects, news } => self.marks.heard(kind, version, objects, news),
             Input::Complete(feed) => self.gathering.complete(feed),
             Input::Watch(feed, away) => self.watch(feed, away, at),
             Input::Host(view) => {
@@ -184,16 +196,25 @@ impl Planner {
             Outcome::Judged(addresses) => self.judged_before = addresses,
             Outcome::Standing(standing) => {
                 self.gathering.standing();
+                self.nothing_stands(standing);
                 self.begin_grace(standing);
             }
-            Outcome::Done => self.busy = false,
-            Outcome::Lost => self.phase = self.phase.lost(),
+            Outcome::Done => {
+                self.busy = false;
+                self.marks.done();
+            }
+            Outcome::Lost => {
+                self.phase = self.phase.lost();
+                self.marks.lost();
+            }
             Outcome::Refused(chains) => {
                 self.phase = self.phase.lost();
+                self.marks.lost();
                 self.refuse(chains);
             }
             Outcome::TornDown => {
                 self.phase = Phase::Ended;
+                self.marks.withdraw();
                 self.telemetry.health.raise(
                     Concern::TornDown,
                     "the rules were taken away on request; restart the agent to enforce again",
@@ -244,6 +265,7 @@ impl Planner {
         }
         self.concerns();
         self.push(now);
+        self.report();
         if self.last_tick.is_none_or(|last| now >= last + TICK) {
             self.last_tick = Some(now);
             self.count();
@@ -288,10 +310,37 @@ impl Planner {
         };
         self.phase = Phase::Following;
         self.busy = true;
+        self.marks.handed();
         self.pace.spend(now);
         if self.works.send(work).is_err() {
             tracing::debug!("the apply thread is gone");
         }
+    }
+
+    /// A node that was rebooted enforces nothing, whatever its last report says.
+    fn nothing_stands(&mut self, standing: Standing) {
+        match standing {
+            Standing::Nothing => self.sheet.stands(ByKind::new(), Vec::new()),
+            Standing::Lenient | Standing::Strict => {}
+        }
+    }
+
+    /// Puts what stands on the sheet, if that is anything new.
+    fn report(&mut self) {
+        let settled = match self.phase {
+            Phase::Following => !self.busy && self.oldest.is_none(),
+            Phase::Gathering | Phase::Adopting => return,
+            Phase::Ended => false,
+        };
+        if settled {
+            self.marks.idle();
+        }
+        let now = (self.reports.revision(), self.marks.standing());
+        if self.told.as_ref().is_some_and(|(revision, marks)| (*revision, marks) == now) {
+            return;
+        }
+        self.told = Some((now.0, now.1.clone()));
+        self.sheet.stands(now.1.clone(), self.reports.exceptions());
     }
 
     fn concerns(&self) {
@@ -353,6 +402,7 @@ impl Planner {
         for (kind, count) in counts {
             metrics.objects.get_or_create(&kind.into()).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        self.sheet.nodes(cluster.nodes().count());
         metrics.local_pods.set(i64::try_from(self.locals.count()).unwrap_or(i64::MAX));
         if let Some((link, sysctl)) = self.locals.bypass() {
             tracing::error!("NOT ENFORCED between pods on bridge {link}: {sysctl} is 0");

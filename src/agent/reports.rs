@@ -1,6 +1,7 @@
 //! What is wrong with which object, told once: in the log, as a metric, as a Kubernetes event on the object.
 use std::collections::BTreeMap;
 
+use podwall_crd::node_report::{Exception, ExceptionReason, ReportedKind};
 use podwall_engine::model::{NodeName, PodUid, PolicyId, Text};
 use podwall_engine::plan::Origins;
 use podwall_engine::{Change, ObjectRef, Warning};
@@ -17,6 +18,7 @@ pub struct Reports {
     refused: Vec<Warning>,
     events: Events,
     telemetry: Telemetry,
+    revision: u64,
 }
 
 /// The object of a change.
@@ -53,7 +55,7 @@ impl Subject {
 impl Reports {
     /// Nothing is wrong yet.
     pub const fn new(events: Events, telemetry: Telemetry) -> Self {
-        Self { by_object: BTreeMap::new(), refused: Vec::new(), events, telemetry }
+        Self { by_object: BTreeMap::new(), refused: Vec::new(), events, telemetry, revision: 0 }
     }
 
     /// The warnings of an object as it is now; new ones are told.
@@ -62,6 +64,7 @@ impl Reports {
             return;
         }
         let Some(subject) = Subject::of(change) else { return };
+        self.revision += 1;
         let known = self.by_object.remove(&subject).unwrap_or_default();
         for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
             self.tell(warning);
@@ -96,6 +99,16 @@ impl Reports {
         self.count();
     }
 
+    /// How often anything here changed.
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Objects of kinds that are reported on and are not in force as they stand, one exception for each field at fault.
+    pub fn exceptions(&self) -> Vec<Exception> {
+        self.by_object.values().flatten().filter_map(exception).collect()
+    }
+
     fn tell(&self, warning: &Warning) {
         tracing::warn!("{warning}");
         self.events.tell(warning);
@@ -105,6 +118,24 @@ impl Reports {
         let objects = self.by_object.len() + self.refused.len();
         self.telemetry.metrics.warnings.set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
+}
+
+fn exception(warning: &Warning) -> Option<Exception> {
+    let kind = match warning.object.kind {
+        "Ban" => ReportedKind::Ban,
+        "ServiceExposure" => ReportedKind::ServiceExposure,
+        "Ktban" => ReportedKind::Ktban,
+        _ => return None,
+    };
+    Some(Exception {
+        kind,
+        namespace: warning.object.namespace.to_string(),
+        name: warning.object.name.to_string(),
+        uid: warning.object.uid.to_string(),
+        reason: ExceptionReason::NotUnderstood,
+        field: warning.field.clone(),
+        message: warning.problem.clone(),
+    })
 }
 
 fn refusal(policy: &PolicyId, chain: &ChainName, reason: &str) -> Warning {

@@ -48,6 +48,8 @@ label! {
     Refused = "refused",
     /// Conntrack cannot be asked; flows that a policy no longer allows live on until they end.
     Flows = "flows",
+    /// This node's NodeReport cannot be written; the operator does not hear what is enforced here.
+    Report = "report",
 }
 
 /// Whether a concern keeps the node from being ready.
@@ -75,7 +77,9 @@ impl Concern {
             | Self::PodRange
             | Self::Links
             | Self::TornDown => Weight::Blocks,
-            Self::BridgeVlan | Self::Watch | Self::Manifests | Self::Refused | Self::Flows => Weight::Told,
+            Self::BridgeVlan | Self::Watch | Self::Manifests | Self::Refused | Self::Flows | Self::Report => {
+                Weight::Told
+            }
         }
     }
 }

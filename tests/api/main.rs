@@ -9,4 +9,5 @@ mod operator;
 mod outage;
 mod rbac;
 mod relay;
+mod report;
 mod site;

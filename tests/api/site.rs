@@ -113,11 +113,17 @@ impl Site {
 
     /// Starts the agent of a node without waiting.
     pub(crate) fn spawn_agent(&mut self, node: &str) -> Result<(), Failure> {
+        let kubeconfig = self.api.agent_kubeconfig().to_owned();
+        self.spawn_agent_as(node, &kubeconfig)
+    }
+
+    /// The same with other credentials.
+    pub(crate) fn spawn_agent_as(&mut self, node: &str, kubeconfig: &Path) -> Result<(), Failure> {
         let state = tempfile::tempdir()?;
         let netns = self.lab.node(node)?.netns();
         let port = self.api.url().rsplit(':').next().unwrap_or_default().trim_end_matches('/').parse()?;
         let relay = Relay::start(netns, port)?;
-        let child = netns.spawn(&mut agent_command(node, self.api.agent_kubeconfig(), state.path()))?;
+        let child = netns.spawn(&mut agent_command(node, kubeconfig, state.path()))?;
         self.agents.push(Agent { node: node.to_owned(), child, _state: state, _relay: relay });
         Ok(())
     }
