@@ -76,7 +76,7 @@ pub struct NodeReportSpec {
     #[schemars(length(max = 8))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind"]))]
     pub marks: Vec<Mark>,
-    /// Objects up to the marks that are not in force here though they should be, newest first.
+    /// Objects up to the marks that are not in force here though they should be, one entry for each field at fault.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub exceptions: Vec<Exception>,
