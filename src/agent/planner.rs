@@ -4,6 +4,8 @@
 //! gathered, at most ten times a second; and one piece of work at a time, so that a slow kernel makes bigger pieces
 //! and not a longer queue.
 mod gathering;
+mod relief;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,7 +21,6 @@ use tokio::time::Instant;
 use super::host::locals::Locals;
 use super::input::{Feed, Input, Stamped};
 use super::node_report::Sheet;
-use super::node_report::marks::{ByKind, Marks};
 use super::pace::Pace;
 use super::reports::Reports;
 use super::work::{Outcome, Standing, Wanted, Work, Works};
@@ -27,6 +28,7 @@ use crate::telemetry::health::{Concern, Worker};
 use crate::telemetry::metrics::Kind;
 use crate::telemetry::server::Telemetry;
 use gathering::Gathering;
+use telling::Telling;
 
 /// How often the planner turns even if nothing happens.
 const TICK: Duration = Duration::from_secs(5);
@@ -62,17 +64,17 @@ pub struct Planner {
     reports: Reports,
     telemetry: Telemetry,
     works: Works,
-    sheet: Sheet,
-    marks: Marks,
-    /// What the sheet was told last: revision of the reports, and marks.
-    told: Option<(u64, ByKind)>,
+    telling: Telling,
     gathering: Gathering,
     phase: Phase,
     pace: Pace,
     grace: Duration,
     grace_ends: Option<Instant>,
     stale: BTreeMap<Feed, String>,
+    /// Chains the kernel refused.
     refused: BTreeMap<ChainName, String>,
+    /// Chains with more sets than the node bears.
+    excess: BTreeMap<ChainName, String>,
     /// Addresses that were judged when the agent started.
     judged_before: BTreeSet<IpAddr>,
     retry_refused: Option<Instant>,
@@ -105,9 +107,7 @@ impl Planner {
             reports: setup.reports,
             telemetry: setup.telemetry,
             works: setup.works,
-            sheet: setup.sheet,
-            marks: Marks::default(),
-            told: None,
+            telling: Telling::new(setup.sheet),
             gathering: Gathering::new(setup.feeds),
             phase: Phase::Gathering,
             pace: Pace::default(),
@@ -115,6 +115,7 @@ impl Planner {
             grace_ends: None,
             stale: BTreeMap::new(),
             refused: BTreeMap::new(),
+            excess: BTreeMap::new(),
             judged_before: BTreeSet::new(),
             retry_refused: None,
             oldest: None,
@@ -163,7 +164,9 @@ impl Planner {
                 self.change(change, at);
             }
             Input::Unusable(warning) => self.reports.unusable(&warning),
-            Input::Reached { kind, version, objects, news } => self.marks.heard(kind, version, objects, news),
+            Input::Reached { kind, version, objects, news } => {
+                self.telling.marks.heard(kind, version, objects, news)
+            }
             Input::Complete(feed) => self.gathering.complete(feed),
             Input::Watch(feed, away) => self.watch(feed, away, at),
             Input::Host(view) => {
@@ -196,25 +199,25 @@ impl Planner {
             Outcome::Judged(addresses) => self.judged_before = addresses,
             Outcome::Standing(standing) => {
                 self.gathering.standing();
-                self.nothing_stands(standing);
+                self.telling.standing(standing);
                 self.begin_grace(standing);
             }
             Outcome::Done => {
                 self.busy = false;
-                self.marks.done();
+                self.telling.marks.done();
             }
             Outcome::Lost => {
                 self.phase = self.phase.lost();
-                self.marks.lost();
+                self.telling.marks.lost();
             }
             Outcome::Refused(chains) => {
                 self.phase = self.phase.lost();
-                self.marks.lost();
+                self.telling.marks.lost();
                 self.refuse(chains);
             }
             Outcome::TornDown => {
                 self.phase = Phase::Ended;
-                self.marks.withdraw();
+                self.telling.marks.withdraw();
                 self.telemetry.health.raise(
                     Concern::TornDown,
                     "the rules were taken away on request; restart the agent to enforce again",
@@ -237,11 +240,28 @@ impl Planner {
     }
 
     fn refuse(&mut self, chains: BTreeMap<ChainName, String>) {
-        // Asked before the engine forgets the chains.
-        self.reports.refused(&chains, &self.engine.origins());
-        self.retry_refused = (!chains.is_empty()).then(|| Instant::now() + RETRY_REFUSED);
-        self.change(Change::Refused(chains.keys().cloned().collect()), Moment::now());
         self.refused = chains;
+        self.shut();
+    }
+
+    /// Shuts whoever would enter a chain that the kernel refused or the node cannot bear.
+    fn shut(&mut self) {
+        let all: BTreeMap<ChainName, String> =
+            self.refused.iter().chain(&self.excess).map(|(name, why)| (name.clone(), why.clone())).collect();
+        // Asked before the engine forgets the chains.
+        self.reports.refused(&all, &self.engine);
+        self.retry_refused = (!all.is_empty()).then(|| Instant::now() + RETRY_REFUSED);
+        self.change(Change::Refused(all.into_keys().collect()), Moment::now());
+    }
+
+    /// Nothing goes to the kernel that would keep it busy for long.
+    fn relieve(&mut self) {
+        let sets = self.engine.ruleset().sets.len();
+        if sets > relief::MOST_SETS {
+            let more = relief::excess(self.engine.ruleset(), &self.engine.origins(), relief::MOST_SETS);
+            self.excess.extend(more);
+            self.shut();
+        }
     }
 
     /// Everything that follows from what was taken in.
@@ -263,9 +283,15 @@ impl Planner {
             // Reading everything for the first time is not lag.
             self.oldest = None;
         }
+        if self.gathering.is_over() {
+            self.reports.tell_cluster(&self.engine);
+        }
         self.concerns();
         self.push(now);
-        self.report();
+        if self.phase == Phase::Following && !self.busy && self.oldest.is_none() {
+            self.telling.marks.idle();
+        }
+        self.telling.tell(self.phase, &self.reports);
         if self.last_tick.is_none_or(|last| now >= last + TICK) {
             self.last_tick = Some(now);
             self.count();
@@ -281,6 +307,7 @@ impl Planner {
             self.change(Change::GraceOver, Moment::now());
         }
         if self.retry_refused.is_some_and(|at| now >= at) {
+            self.excess.clear();
             self.refuse(BTreeMap::new());
         }
     }
@@ -289,6 +316,9 @@ impl Planner {
     fn push(&mut self, now: Instant) {
         if self.busy || !self.pace.allows(now) {
             return;
+        }
+        if matches!(self.phase, Phase::Adopting | Phase::Following) {
+            self.relieve();
         }
         let work = match self.phase {
             Phase::Gathering | Phase::Ended => return,
@@ -310,37 +340,11 @@ impl Planner {
         };
         self.phase = Phase::Following;
         self.busy = true;
-        self.marks.handed();
+        self.telling.marks.handed();
         self.pace.spend(now);
         if self.works.send(work).is_err() {
             tracing::debug!("the apply thread is gone");
         }
-    }
-
-    /// A node that was rebooted enforces nothing, whatever its last report says.
-    fn nothing_stands(&mut self, standing: Standing) {
-        match standing {
-            Standing::Nothing => self.sheet.stands(ByKind::new(), Vec::new()),
-            Standing::Lenient | Standing::Strict => {}
-        }
-    }
-
-    /// Puts what stands on the sheet, if that is anything new.
-    fn report(&mut self) {
-        let settled = match self.phase {
-            Phase::Following => !self.busy && self.oldest.is_none(),
-            Phase::Gathering | Phase::Adopting => return,
-            Phase::Ended => false,
-        };
-        if settled {
-            self.marks.idle();
-        }
-        let now = (self.reports.revision(), self.marks.standing());
-        if self.told.as_ref().is_some_and(|(revision, marks)| (*revision, marks) == now) {
-            return;
-        }
-        self.told = Some((now.0, now.1.clone()));
-        self.sheet.stands(now.1.clone(), self.reports.exceptions());
     }
 
     fn concerns(&self) {
@@ -402,7 +406,7 @@ impl Planner {
         for (kind, count) in counts {
             metrics.objects.get_or_create(&kind.into()).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        self.sheet.nodes(cluster.nodes().count());
+        self.telling.sheet.nodes(cluster.nodes().count());
         metrics.local_pods.set(i64::try_from(self.locals.count()).unwrap_or(i64::MAX));
         if let Some((link, sysctl)) = self.locals.bypass() {
             tracing::error!("NOT ENFORCED between pods on bridge {link}: {sysctl} is 0");

@@ -3,7 +3,9 @@
 //! At most one [`Work::Wanted`] or [`Work::Update`] is under way: the planner waits for [`Outcome::Done`], and what
 //! comes meanwhile gathers in the engine instead of in a queue.
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Sum;
 use std::net::IpAddr;
+use std::ops::AddAssign;
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -24,7 +26,7 @@ pub enum Work {
         /// When the oldest change in it was received.
         since: Instant,
     },
-    /// Somebody else wrote into our table, or may have: who is told where it is known.
+    /// Somebody else wrote into our rules, or may have: who is told where it is known.
     Foreign(Option<ForeignChange>),
     /// All flows of the recheck of this number were dealt with.
     Rechecked(u64),
@@ -43,7 +45,7 @@ pub enum Work {
 pub struct Wanted {
     /// What the kernel should hold.
     pub ruleset: Ruleset,
-    /// Local addresses whose established flows must be judged again.
+    /// Addresses whose established flows must be judged again.
     pub tightened: BTreeSet<IpAddr>,
     /// Local addresses none of whose flows may live on.
     pub released: BTreeSet<IpAddr>,
@@ -94,6 +96,23 @@ impl Removed {
     /// Everything in a ruleset.
     pub fn all_of(ruleset: &Ruleset) -> Self {
         Self { chains: ruleset.chains.len(), sets: ruleset.sets.len(), elements: ruleset.elements() }
+    }
+}
+
+impl AddAssign for Removed {
+    fn add_assign(&mut self, other: Self) {
+        self.chains += other.chains;
+        self.sets += other.sets;
+        self.elements += other.elements;
+    }
+}
+
+impl Sum for Removed {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use serde::Serialize;
 
-use super::metrics::{Metrics, label};
+use super::metrics::{Metrics, label, values};
 
 label! {
     /// Why a node is not ready, or what is worth knowing while it is.
@@ -32,6 +32,8 @@ label! {
     SpoofGuard = "spoof_guard",
     /// VLAN-tagged frames between bridged pods pass by our rules.
     BridgeVlan = "bridge_vlan",
+    /// IPv6 rules cannot be loaded on a host that speaks IPv6.
+    Ipv6 = "ipv6",
     /// kube-proxy runs in IPVS mode.
     Ipvs = "ipvs",
     /// The node's pod range cannot be told, so new pods are not kept shut until they are judged.
@@ -44,8 +46,12 @@ label! {
     Watch = "watch",
     /// Manifest files cannot be read; their last good content is enforced.
     Manifests = "manifests",
-    /// The kernel refused chains of some policies; their pods are shut.
+    /// The kernel refused chains of some policies, or they need more than a node bears; their pods are shut.
     Refused = "refused",
+    /// Something about the packet filter that carries the rules is worth knowing.
+    Backend = "backend",
+    /// Rules of an earlier agent stand in another packet filter and cannot be taken out.
+    Remains = "remains",
     /// Conntrack cannot be asked; flows that a policy no longer allows live on until they end.
     Flows = "flows",
     /// This node's NodeReport cannot be written; the operator does not hear what is enforced here.
@@ -73,13 +79,19 @@ impl Concern {
             | Self::Bridge
             | Self::Unseen
             | Self::SpoofGuard
+            | Self::Ipv6
             | Self::Ipvs
             | Self::PodRange
             | Self::Links
-            | Self::TornDown => Weight::Blocks,
-            Self::BridgeVlan | Self::Watch | Self::Manifests | Self::Refused | Self::Flows | Self::Report => {
-                Weight::Told
-            }
+            | Self::TornDown
+            | Self::Remains => Weight::Blocks,
+            Self::BridgeVlan
+            | Self::Watch
+            | Self::Manifests
+            | Self::Refused
+            | Self::Backend
+            | Self::Flows
+            | Self::Report => Weight::Told,
         }
     }
 }

@@ -20,6 +20,17 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
+impl Said {
+    /// The first line of what it complained about, without its own name.
+    pub(crate) fn reason(&self) -> &str {
+        let told = self.stderr.lines().map(|line| {
+            let named = ["(nf_tables):", "(legacy):"].iter().find_map(|kind| line.split_once(kind));
+            named.map_or(line, |(_, rest)| rest).trim()
+        });
+        told.into_iter().find(|line| !line.is_empty()).unwrap_or("no reason given")
+    }
+}
+
 /// A program that could not be run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

@@ -279,6 +279,19 @@ fn flows_echo_until_a_filter_cuts_them_and_recover_when_it_goes() {
 }
 
 #[test]
+fn a_pod_is_taken_off_again_and_again_however_fast_its_namespace_goes() {
+    if !privileged() {
+        return;
+    }
+    let mut lab = Lab::new().unwrap();
+    lab.add_node(NodePlan::new("a", Cni::Routed)).unwrap();
+    for round in 0..30 {
+        lab.add_pod(PodPlan::new("short").on("a")).unwrap();
+        lab.remove_pod("short").unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+}
+
+#[test]
 fn an_address_can_be_added_and_taken_over_by_another_pod() {
     if !privileged() {
         return;

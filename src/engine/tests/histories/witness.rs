@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use podwall_engine::flows::{self, FlowTuple};
-use podwall_engine::{Change, Engine, Update, plan, recheck};
+use podwall_engine::{Change, Engine, Plan, Update, plan, recheck};
 use podwall_ruleset::evaluate::{Decision, evaluate, may_pass};
 use podwall_ruleset::fake::Fake;
 use podwall_ruleset::packet::{Packet, Transport};
@@ -60,6 +60,9 @@ impl Witness {
     pub(crate) fn compare_texts(&self) {
         let whole = plan(self.engine.cluster(), self.engine.node(), self.engine.options());
         assert_eq!(nft_listing(&self.copy), nft_listing(&whole.ruleset));
+        let again = Engine::plan(self.engine.cluster(), self.engine.node(), self.engine.options());
+        let parts = |plan: Plan| (plan.ruleset, plan.origins, plan.conditions);
+        assert_eq!(parts(again), parts(whole), "an engine over all that is known comes to the same");
     }
 
     pub(crate) fn ruleset(&self) -> Ruleset {
@@ -123,7 +126,7 @@ impl Witness {
     }
 
     /// A flow that was let through and would not be any more is one the agent has to look at, so the update must
-    /// name the end whose chain drops it. What is shut because it is unknown or forged has no established flows.
+    /// name one of its ends. What is shut because it is unknown or forged has no established flows.
     pub(crate) fn name_everybody_who_lost(&mut self, packets: &[Packet]) {
         let after = std::mem::take(&mut self.done);
         let before = self.copy.clone();
@@ -137,9 +140,7 @@ impl Witness {
                 |address: &IpAddr| update.tightened.contains(address) || update.released.contains(address);
             let fine = match chain.as_str() {
                 "pending" | "forged" => true,
-                "refused" => named(&packet.source) || named(&packet.destination),
-                judged if judged.starts_with('i') => named(&packet.destination),
-                _ => named(&packet.source),
+                _ => named(&packet.source) || named(&packet.destination),
             };
             assert!(
                 fine,
