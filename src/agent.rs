@@ -17,6 +17,7 @@ pub mod flows;
 pub mod host;
 pub mod input;
 pub mod lock;
+pub mod node_report;
 pub mod pace;
 pub mod planner;
 pub mod reports;
@@ -27,7 +28,7 @@ pub mod work;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ use control::Desk;
 use host::OwnAddresses;
 use input::{Feed, Inputs, Stopping};
 use lock::{Lock, LockError};
+use node_report::Sheet;
 use planner::Planner;
 use reports::Reports;
 use source::SourceError;
@@ -164,8 +166,9 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
         listen = %settings.listen,
         "podwall agent {} starts", env!("CARGO_PKG_VERSION")
     );
+    let backend = opened.backend.capabilities().backend;
     let kernel = KernelThreads::start(opened, &settings, &own, &telemetry)?;
-    let agent = Agent { settings, options, client, own, telemetry, works: kernel.works.clone() };
+    let agent = Agent { settings, options, client, own, telemetry, works: kernel.works.clone(), backend };
     let result = runtime.block_on(agent.turn(doors, kernel.outcomes));
     drop(kernel.works.send(Work::Stop));
     drop(kernel.apply.join());
@@ -299,6 +302,8 @@ struct Agent {
     own: OwnAddresses,
     telemetry: Telemetry,
     works: Works,
+    /// The packet filter's name.
+    backend: &'static str,
 }
 
 impl Agent {
@@ -317,7 +322,7 @@ impl Agent {
             });
         }
         let feeds = self.sources(&inputs, &mut tasks)?;
-        let planner = self.planner(feeds, events);
+        let planner = self.planner(feeds, events, self.reporter(&mut tasks));
         tasks.spawn(async move {
             planner.run(received, outcomes).await;
             "planner"
@@ -333,8 +338,27 @@ impl Agent {
         Ok(())
     }
 
+    /// Starts the writer of this node's report, where there is anybody to read it.
+    fn reporter(&self, tasks: &mut JoinSet<&'static str>) -> Sheet {
+        let sheet = Sheet::default();
+        sheet.backend(self.backend);
+        if let Some(client) = self.client.clone() {
+            let writer = node_report::Writer {
+                client,
+                node: self.settings.node.clone(),
+                sheet: sheet.clone(),
+                health: Arc::clone(&self.telemetry.health),
+            };
+            tasks.spawn(async move {
+                writer.run().await;
+                "writer of the node report"
+            });
+        }
+        sheet
+    }
+
     fn events(&self) -> (Events, Option<impl Future<Output = ()> + Send + use<>>) {
-        let metrics = std::sync::Arc::clone(&self.telemetry.metrics);
+        let metrics = Arc::clone(&self.telemetry.metrics);
         match &self.client {
             None => (Events::nowhere(metrics), None),
             Some(client) => {
@@ -393,7 +417,7 @@ impl Agent {
         M::FEED
     }
 
-    fn planner(&self, feeds: BTreeSet<Feed>, events: Events) -> Planner {
+    fn planner(&self, feeds: BTreeSet<Feed>, events: Events, sheet: Sheet) -> Planner {
         let engine = Engine::new(self.settings.node.clone(), self.options.clone());
         Planner::new(planner::Setup {
             engine,
@@ -401,6 +425,7 @@ impl Agent {
             grace: self.settings.grace,
             reports: Reports::new(events, self.telemetry.clone()),
             works: self.works.clone(),
+            sheet,
             telemetry: self.telemetry.clone(),
         })
     }
@@ -414,7 +439,7 @@ impl Agent {
             "HTTP server"
         });
         let (node, works) = (self.settings.node.clone(), self.works.clone());
-        let desk = Desk { node, works, health: std::sync::Arc::clone(&self.telemetry.health) };
+        let desk = Desk { node, works, health: Arc::clone(&self.telemetry.health) };
         tasks.spawn(async move {
             control::serve(doors.control, desk).await;
             "control socket"
@@ -423,7 +448,7 @@ impl Agent {
 }
 
 /// A client that leaves patience to the watches: they know how long is too long.
-async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube::Client, AgentError> {
+pub(crate) async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube::Client, AgentError> {
     let mut config = match kubeconfig {
         None => kube::Config::incluster().map_err(|error| AgentError::NotInCluster(Box::new(error)))?,
         Some(file) => {

@@ -2,10 +2,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use podwall_crd::ResourceVersion;
+use podwall_crd::node_report::ReportedKind;
 use podwall_engine::{Change, Warning};
 use tokio::sync::mpsc;
 
 use super::host::view::View;
+use super::node_report::marks::News;
 
 use crate::telemetry::metrics::Kind;
 
@@ -64,6 +67,17 @@ pub enum Input {
     },
     /// An object that cannot be used at all; only told.
     Unusable(Warning),
+    /// A watch of a kind that is reported on has told everything up to a version.
+    Reached {
+        /// Which kind.
+        kind: ReportedKind,
+        /// Up to where.
+        version: ResourceVersion,
+        /// Objects of the kind there are.
+        objects: usize,
+        /// What moved it there.
+        news: News,
+    },
     /// A source has delivered everything there is. Repeated after each relist.
     Complete(Feed),
     /// A watch stands again, or has been away for a while, with the reason.

@@ -5,6 +5,7 @@
 //! and not a longer queue.
 mod gathering;
 mod relief;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use super::host::locals::Locals;
 use super::input::{Feed, Input, Stamped};
+use super::node_report::Sheet;
 use super::pace::Pace;
 use super::reports::Reports;
 use super::work::{Outcome, Standing, Wanted, Work, Works};
@@ -26,6 +28,7 @@ use crate::telemetry::health::{Concern, Worker};
 use crate::telemetry::metrics::Kind;
 use crate::telemetry::server::Telemetry;
 use gathering::Gathering;
+use telling::Telling;
 
 /// How often the planner turns even if nothing happens.
 const TICK: Duration = Duration::from_secs(5);
@@ -47,6 +50,8 @@ pub struct Setup {
     pub reports: Reports,
     /// The apply thread.
     pub works: Works,
+    /// Where it is told what stands.
+    pub sheet: Sheet,
     /// Metrics and health.
     pub telemetry: Telemetry,
 }
@@ -59,6 +64,7 @@ pub struct Planner {
     reports: Reports,
     telemetry: Telemetry,
     works: Works,
+    telling: Telling,
     gathering: Gathering,
     phase: Phase,
     pace: Pace,
@@ -101,6 +107,7 @@ impl Planner {
             reports: setup.reports,
             telemetry: setup.telemetry,
             works: setup.works,
+            telling: Telling::new(setup.sheet),
             gathering: Gathering::new(setup.feeds),
             phase: Phase::Gathering,
             pace: Pace::default(),
@@ -157,6 +164,9 @@ impl Planner {
                 self.change(change, at);
             }
             Input::Unusable(warning) => self.reports.unusable(&warning),
+            Input::Reached { kind, version, objects, news } => {
+                self.telling.marks.heard(kind, version, objects, news)
+            }
             Input::Complete(feed) => self.gathering.complete(feed),
             Input::Watch(feed, away) => self.watch(feed, away, at),
             Input::Host(view) => {
@@ -189,16 +199,25 @@ impl Planner {
             Outcome::Judged(addresses) => self.judged_before = addresses,
             Outcome::Standing(standing) => {
                 self.gathering.standing();
+                self.telling.standing(standing);
                 self.begin_grace(standing);
             }
-            Outcome::Done => self.busy = false,
-            Outcome::Lost => self.phase = self.phase.lost(),
+            Outcome::Done => {
+                self.busy = false;
+                self.telling.marks.done();
+            }
+            Outcome::Lost => {
+                self.phase = self.phase.lost();
+                self.telling.marks.lost();
+            }
             Outcome::Refused(chains) => {
                 self.phase = self.phase.lost();
+                self.telling.marks.lost();
                 self.refuse(chains);
             }
             Outcome::TornDown => {
                 self.phase = Phase::Ended;
+                self.telling.marks.withdraw();
                 self.telemetry.health.raise(
                     Concern::TornDown,
                     "the rules were taken away on request; restart the agent to enforce again",
@@ -269,6 +288,10 @@ impl Planner {
         }
         self.concerns();
         self.push(now);
+        if self.phase == Phase::Following && !self.busy && self.oldest.is_none() {
+            self.telling.marks.idle();
+        }
+        self.telling.tell(self.phase, &self.reports);
         if self.last_tick.is_none_or(|last| now >= last + TICK) {
             self.last_tick = Some(now);
             self.count();
@@ -317,6 +340,7 @@ impl Planner {
         };
         self.phase = Phase::Following;
         self.busy = true;
+        self.telling.marks.handed();
         self.pace.spend(now);
         if self.works.send(work).is_err() {
             tracing::debug!("the apply thread is gone");
@@ -382,6 +406,7 @@ impl Planner {
         for (kind, count) in counts {
             metrics.objects.get_or_create(&kind.into()).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        self.telling.sheet.nodes(cluster.nodes().count());
         metrics.local_pods.set(i64::try_from(self.locals.count()).unwrap_or(i64::MAX));
         if let Some((link, sysctl)) = self.locals.bypass() {
             tracing::error!("NOT ENFORCED between pods on bridge {link}: {sysctl} is 0");

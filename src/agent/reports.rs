@@ -5,6 +5,7 @@ mod teller;
 
 use std::collections::BTreeMap;
 
+use podwall_crd::node_report::{Exception, ExceptionReason, ReportedKind};
 use podwall_engine::model::{NodeName, PodUid, PolicyId, Text};
 use podwall_engine::{Change, Cluster, Engine, ObjectRef, Warning};
 use podwall_ruleset::ChainName;
@@ -22,6 +23,7 @@ pub struct Reports {
     untold: Vec<Warning>,
     events: Events,
     telemetry: Telemetry,
+    revision: u64,
 }
 
 /// The object of a change.
@@ -57,8 +59,9 @@ impl Subject {
 
 impl Reports {
     /// Nothing is wrong yet.
-    pub const fn new(events: Events, telemetry: Telemetry) -> Self {
-        Self { by_object: BTreeMap::new(), refused: BTreeMap::new(), untold: Vec::new(), events, telemetry }
+    pub fn new(events: Events, telemetry: Telemetry) -> Self {
+        let (by_object, refused) = (BTreeMap::new(), BTreeMap::new());
+        Self { by_object, refused, untold: Vec::new(), events, telemetry, revision: 0 }
     }
 
     /// Everything there is was read: tells the cluster what is ours to tell.
@@ -77,6 +80,7 @@ impl Reports {
             return;
         }
         let Some(subject) = Subject::of(change) else { return };
+        self.revision += 1;
         let known = self.by_object.remove(&subject).unwrap_or_default();
         for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
             self.note(warning);
@@ -117,6 +121,16 @@ impl Reports {
         self.count();
     }
 
+    /// How often anything here changed.
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Objects of kinds that are reported on and are not in force as they stand, one exception for each field at fault.
+    pub fn exceptions(&self) -> Vec<Exception> {
+        self.by_object.values().flatten().filter_map(exception).collect()
+    }
+
     fn note(&mut self, warning: &Warning) {
         tracing::warn!("{warning}");
         self.untold.push(warning.clone());
@@ -126,6 +140,24 @@ impl Reports {
         let objects = self.by_object.len() + self.refused.values().map(Vec::len).sum::<usize>();
         self.telemetry.metrics.warnings.set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
+}
+
+fn exception(warning: &Warning) -> Option<Exception> {
+    let kind = match warning.object.kind {
+        "Ban" => ReportedKind::Ban,
+        "ServiceExposure" => ReportedKind::ServiceExposure,
+        "Ktban" => ReportedKind::Ktban,
+        _ => return None,
+    };
+    Some(Exception {
+        kind,
+        namespace: warning.object.namespace.to_string(),
+        name: warning.object.name.to_string(),
+        uid: warning.object.uid.to_string(),
+        reason: ExceptionReason::NotUnderstood,
+        field: warning.field.clone(),
+        message: warning.problem.clone(),
+    })
 }
 
 /// `kubectl describe` finds events by the object's UID alone.

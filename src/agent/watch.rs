@@ -4,7 +4,7 @@
 //! used: it does not say when a broken watch stands again, which decides whether unknown local addresses are shut
 //! (decision L7), and it never leaves an HTTP 410 that answers the watch request itself. Only the verbs list and
 //! watch are used. Objects are turned into the model one by one and dropped; what is kept here is one key each.
-mod connection;
+pub(crate) mod connection;
 pub mod kinds;
 
 use std::collections::BTreeMap;
@@ -16,9 +16,11 @@ use futures::{Stream, StreamExt};
 use kube::Client;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
+use podwall_crd::ResourceVersion;
 use podwall_engine::ingest;
 
 use super::input::{Input, Inputs, Stopping};
+use super::node_report::marks::News;
 use crate::telemetry::server::Telemetry;
 use connection::Connection;
 use kinds::Mirrored;
@@ -61,10 +63,18 @@ struct Watch<M: Mirrored> {
     api: Api<M::Object>,
     inputs: Inputs,
     connection: Connection,
-    /// Every object that was handed on, with the list in which it was last seen.
-    known: BTreeMap<M::Key, u64>,
+    /// Every object that was handed on.
+    known: BTreeMap<M::Key, Known>,
     round: u64,
     page: Option<u32>,
+}
+
+/// What is kept of an object.
+struct Known {
+    /// The list in which it was last seen.
+    round: u64,
+    /// The generation of its spec, of kinds that are reported on.
+    generation: Option<i64>,
 }
 
 /// Why a request did not do.
@@ -102,6 +112,7 @@ impl<M: Mirrored> Watch<M> {
                     self.page = Some(PAGE);
                     self.forget_unseen().await?;
                     self.connection.listed().await?;
+                    self.reached(&version, News::Spec).await?;
                     self.inputs.send(Input::Complete(M::FEED)).await?;
                     return Ok(version);
                 }
@@ -131,7 +142,7 @@ impl<M: Mirrored> Watch<M> {
                 return Err(Trouble::NoList);
             };
             for object in list.items {
-                self.put(object).await?;
+                let _: News = self.put(object).await?;
             }
             parameters.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             if parameters.continue_token.is_none() {
@@ -142,7 +153,7 @@ impl<M: Mirrored> Watch<M> {
 
     async fn forget_unseen(&mut self) -> Result<(), Stopping> {
         let round = self.round;
-        let unseen = self.known.iter().filter(|(_, seen)| **seen != round);
+        let unseen = self.known.iter().filter(|(_, known)| known.round != round);
         let gone: Vec<M::Key> = unseen.map(|(key, _)| key.clone()).collect();
         for key in gone {
             self.known.remove(&key);
@@ -206,11 +217,13 @@ impl<M: Mirrored> Watch<M> {
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 advance(version, kube::Resource::meta(&object).resource_version.as_deref());
-                self.put(object).await?;
+                let news = self.put(object).await?;
+                self.reached(version, news).await?;
             }
             WatchEvent::Deleted(object) => {
                 advance(version, kube::Resource::meta(&object).resource_version.as_deref());
                 self.remove(object).await?;
+                self.reached(version, News::Idle).await?;
             }
             WatchEvent::Bookmark(mark) => advance(version, Some(&mark.metadata.resource_version)),
             WatchEvent::Error(status) => return Err(refusal(status)),
@@ -218,14 +231,28 @@ impl<M: Mirrored> Watch<M> {
         Ok(())
     }
 
-    async fn put(&mut self, object: M::Object) -> Result<(), Stopping> {
+    async fn put(&mut self, object: M::Object) -> Result<News, Stopping> {
+        let generation = M::REPORTED.and(kube::Resource::meta(&object).generation);
         match M::read(object) {
             Ok((key, change, warnings)) => {
-                self.known.insert(key, self.round);
-                self.inputs.send(Input::Object { change, warnings }).await
+                let before = self.known.insert(key, Known { round: self.round, generation });
+                self.inputs.send(Input::Object { change, warnings }).await?;
+                let same = before.is_some_and(|before| before.generation == generation);
+                Ok(if same { News::Idle } else { News::Spec })
             }
-            Err(warning) => self.inputs.send(Input::Unusable(warning)).await,
+            Err(warning) => {
+                self.inputs.send(Input::Unusable(warning)).await?;
+                Ok(News::Spec)
+            }
         }
+    }
+
+    /// Behind the objects themselves, so that whoever hears it has heard them.
+    async fn reached(&mut self, version: &str, news: News) -> Result<(), Stopping> {
+        let (Some(kind), Some(version)) = (M::REPORTED, ResourceVersion::parse(version)) else {
+            return Ok(());
+        };
+        self.inputs.send(Input::Reached { kind, version, objects: self.known.len(), news }).await
     }
 
     async fn remove(&mut self, object: M::Object) -> Result<(), Stopping> {
@@ -257,7 +284,7 @@ fn silence(doing: &str) -> String {
 }
 
 /// An error with its causes on one line: the outermost alone ("ServiceError") says nothing.
-fn words(error: &kube::Error) -> String {
+pub(crate) fn words(error: &kube::Error) -> String {
     let mut words = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

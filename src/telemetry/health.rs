@@ -54,6 +54,8 @@ label! {
     Remains = "remains",
     /// Conntrack cannot be asked; flows that a policy no longer allows live on until they end.
     Flows = "flows",
+    /// This node's NodeReport cannot be written; the operator does not hear what is enforced here.
+    Report = "report",
 }
 
 /// Whether a concern keeps the node from being ready.
@@ -88,7 +90,8 @@ impl Concern {
             | Self::Manifests
             | Self::Refused
             | Self::Backend
-            | Self::Flows => Weight::Told,
+            | Self::Flows
+            | Self::Report => Weight::Told,
         }
     }
 }

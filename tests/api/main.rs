@@ -5,7 +5,10 @@
 mod ask;
 mod enforcement;
 mod fallback;
+mod kinds;
+mod operator;
 mod outage;
 mod rbac;
 mod relay;
+mod report;
 mod site;

@@ -126,15 +126,26 @@ impl Site {
 
     /// Starts the agent of a node without waiting.
     pub(crate) fn spawn_agent(&mut self, node: &str) -> Result<(), Failure> {
-        self.spawn_agent_on(node, NATIVE)
+        let kubeconfig = self.api.agent_kubeconfig().to_owned();
+        self.spawn_agent_with(node, &kubeconfig, NATIVE)
+    }
+
+    /// The same with other credentials.
+    pub(crate) fn spawn_agent_as(&mut self, node: &str, kubeconfig: &Path) -> Result<(), Failure> {
+        self.spawn_agent_with(node, kubeconfig, NATIVE)
     }
 
     fn spawn_agent_on(&mut self, node: &str, backend: &str) -> Result<(), Failure> {
+        let kubeconfig = self.api.agent_kubeconfig().to_owned();
+        self.spawn_agent_with(node, &kubeconfig, backend)
+    }
+
+    fn spawn_agent_with(&mut self, node: &str, kubeconfig: &Path, backend: &str) -> Result<(), Failure> {
         let state = tempfile::tempdir()?;
         let netns = self.lab.node(node)?.netns();
         let port = self.api.url().rsplit(':').next().unwrap_or_default().trim_end_matches('/').parse()?;
         let relay = Relay::start(netns, port)?;
-        let mut command = agent_command(node, self.api.agent_kubeconfig(), state.path());
+        let mut command = agent_command(node, kubeconfig, state.path());
         let child = netns.spawn(command.args(["--backend", backend]))?;
         self.agents.push(Agent { node: node.to_owned(), child, _state: state, _relay: relay });
         Ok(())

@@ -1,6 +1,8 @@
 //! When the planner hands on what, with an apply thread played by the test.
 use std::sync::{Arc, mpsc as channel};
 
+use podwall_crd::ResourceVersion;
+use podwall_crd::node_report::ReportedKind;
 use podwall_engine::Options;
 use podwall_engine::model::{
     Labels, Life, Network, Node, NodeName, PeerSelector, Pod, PodUid, Policy, PolicyId, Scope, Selector, Tier,
@@ -10,12 +12,14 @@ use podwall_ruleset::Digest;
 use super::*;
 use crate::agent::host::view::View;
 use crate::agent::input::Inputs;
+use crate::agent::node_report::marks::News;
 use crate::telemetry::events::Events;
 
 struct Case {
     inputs: Inputs,
     outcomes: mpsc::UnboundedSender<Outcome>,
     works: channel::Receiver<Work>,
+    sheet: Sheet,
     telemetry: Telemetry,
 }
 
@@ -25,16 +29,18 @@ fn start(feeds: impl IntoIterator<Item = Feed>) -> Case {
     let (outcomes, outcomes_received) = mpsc::unbounded_channel();
     let (sender, works) = channel::channel();
     let events = Events::nowhere(Arc::clone(&telemetry.metrics));
+    let sheet = Sheet::default();
     let planner = Planner::new(Setup {
         engine: Engine::new(NodeName::from("a"), Options::default()),
         feeds: feeds.into_iter().collect(),
         grace: Duration::from_secs(60),
         reports: Reports::new(events, telemetry.clone()),
         works: sender,
+        sheet: sheet.clone(),
         telemetry: telemetry.clone(),
     });
     tokio::spawn(planner.run(received, outcomes_received));
-    Case { inputs, outcomes, works, telemetry }
+    Case { inputs, outcomes, works, sheet, telemetry }
 }
 
 /// A planner that has handed on its first ruleset and knows that it stands.
@@ -359,4 +365,63 @@ async fn an_address_that_was_judged_before_the_start_and_that_nobody_owns_is_kep
     };
     assert_eq!(shut(gone), ["goto pending", "goto pending"]);
     assert_eq!(shut(mine), ["return", "return"]);
+}
+
+async fn reached(case: &Case, number: u32) {
+    let version = ResourceVersion::parse(&number.to_string()).unwrap();
+    case.send(Input::Reached { kind: ReportedKind::Ban, version, objects: 1, news: News::Spec }).await;
+}
+
+/// The mark on the sheet, if it says anything.
+fn mark(case: &Case) -> Option<String> {
+    let marks = case.sheet.marks()?;
+    Some(marks.get(&ReportedKind::Ban).map_or_else(String::new, |reached| reached.version.to_string()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_is_told_as_standing_once_the_commit_after_it_came_back_well() {
+    let case = following().await;
+    case.change(pod(1)).await;
+    reached(&case, 10).await;
+    case.turn().await;
+    assert!(case.work().is_some());
+    assert_eq!(mark(&case), Some(String::new()), "on its way");
+    case.change(pod(2)).await;
+    reached(&case, 20).await;
+    case.outcomes.send(Outcome::Done).unwrap();
+    case.turn().await;
+    assert_eq!(mark(&case).as_deref(), Some("10"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(case.work().is_some());
+    case.outcomes.send(Outcome::Lost).unwrap();
+    case.outcomes.send(Outcome::Done).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(mark(&case).as_deref(), Some("10"), "it did not go through");
+    assert!(matches!(case.work(), Some(Work::Wanted(_))));
+    case.outcomes.send(Outcome::Done).unwrap();
+    case.turn().await;
+    assert_eq!(mark(&case).as_deref(), Some("20"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_concerns_this_node_in_nothing_stands_at_once_and_after_a_teardown_nothing_does() {
+    let case = following().await;
+    reached(&case, 30).await;
+    case.turn().await;
+    assert!(case.work().is_none());
+    assert_eq!(mark(&case).as_deref(), Some("30"));
+    case.outcomes.send(Outcome::TornDown).unwrap();
+    case.turn().await;
+    assert_eq!(mark(&case), Some(String::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_finds_nothing_says_so_and_one_that_finds_rules_waits_with_its_report() {
+    for (standing, told) in [(Standing::Nothing, Some(String::new())), (Standing::Strict, None)] {
+        let case = start([Feed::Pods, Feed::Host]);
+        reached(&case, 10).await;
+        case.outcomes.send(Outcome::Standing(standing)).unwrap();
+        case.turn().await;
+        assert_eq!(mark(&case), told);
+    }
 }

@@ -3,6 +3,7 @@ use std::fmt::Debug;
 
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, Resource};
+use podwall_crd::node_report::ReportedKind;
 use podwall_crd::{Namespace, Node, Pod};
 use podwall_engine::model::{NodeName, PodUid, PolicyId, Text};
 use podwall_engine::{Change, Warning, ingest};
@@ -24,6 +25,8 @@ pub trait Mirrored: Send + 'static {
     const FEED: Feed;
     /// What a list of them calls itself.
     const LIST: &'static str;
+    /// As what the node reports how far it is with them; most kinds are not reported.
+    const REPORTED: Option<ReportedKind> = None;
 
     /// All of them, in every namespace.
     fn api(client: Client) -> Api<Self::Object>;

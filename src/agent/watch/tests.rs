@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use podwall_crd::node_report::ReportedKind;
 use podwall_engine::Change;
 use podwall_engine::model::PodUid;
 use serde_json::{Value, json};
@@ -102,6 +103,10 @@ impl Drop for Played {
 }
 
 async fn play(steps: impl IntoIterator<Item = Step>) -> Played {
+    follow::<Pods>(steps).await
+}
+
+async fn follow<M: Mirrored>(steps: impl IntoIterator<Item = Step>) -> Played {
     let script = Script { steps: steps.into_iter().collect(), asked: Vec::new() };
     let server = Arc::new(Mutex::new(script));
     let routes =
@@ -114,7 +119,7 @@ async fn play(steps: impl IntoIterator<Item = Step>) -> Played {
     let client = Client::try_from(config).unwrap();
     let (inputs, received) = Inputs::channel();
     let watching = tokio::spawn(async move {
-        let Stopping = run::<Pods>(client, inputs, Telemetry::default()).await;
+        let Stopping = run::<M>(client, inputs, Telemetry::default()).await;
     });
     Played { server, received, tasks: [serving, watching] }
 }
@@ -128,6 +133,7 @@ impl Played {
             heard.push(match next.expect("a message within ten seconds").unwrap().input {
                 Input::Object { change: Change::Pod(pod), .. } => format!("+{}", pod.name),
                 Input::Object { change: Change::PodGone(PodUid(uid)), .. } => format!("-{uid}"),
+                Input::Reached { version, objects, news, .. } => format!("{version}: {objects} {news:?}"),
                 Input::Complete(Feed::Pods) => "complete".to_owned(),
                 Input::Watch(Feed::Pods, None) => "current".to_owned(),
                 Input::Watch(Feed::Pods, Some(_)) => "stale".to_owned(),
@@ -236,4 +242,49 @@ async fn an_answer_that_is_no_list_of_pods_takes_nothing_away() {
         let heard = played.hears(6).await.join(" ").replacen("current ", "", 1);
         assert!(heard.starts_with("+a complete +a complete"), "{strange}: {heard}");
     }
+}
+
+/// Pods, if they were reported on.
+struct Counted;
+
+impl Mirrored for Counted {
+    type Object = podwall_crd::Pod;
+    type Key = PodUid;
+    const FEED: Feed = Feed::Pods;
+    const LIST: &'static str = "PodList";
+    const REPORTED: Option<ReportedKind> = Some(ReportedKind::Ban);
+
+    fn api(client: Client) -> Api<podwall_crd::Pod> {
+        Pods::api(client)
+    }
+
+    fn read(object: podwall_crd::Pod) -> kinds::Read<PodUid> {
+        Pods::read(object)
+    }
+
+    fn gone(key: PodUid) -> Change {
+        Pods::gone(key)
+    }
+}
+
+#[tokio::test]
+async fn a_kind_that_is_reported_on_says_how_far_it_has_come_behind_each_object() {
+    let generation = |kind: &str, version: &str, generation: u32| {
+        let mut event = event(kind, "a", version);
+        *event.pointer_mut("/object/metadata").unwrap() = json!({"name": "a", "namespace": "shop", "uid": "a", "resourceVersion": version, "generation": generation});
+        event
+    };
+    let mut played = follow::<Counted>([
+        Step::Page(&["b"], ""),
+        Step::Stay(vec![
+            generation("ADDED", "11", 1),
+            generation("MODIFIED", "12", 1),
+            generation("MODIFIED", "13", 2),
+            generation("DELETED", "14", 2),
+        ]),
+    ])
+    .await;
+    assert_eq!(played.hears(4).await, ["+b", "10: 1 Spec", "complete", "current"]);
+    let heard = ["+a", "11: 2 Spec", "+a", "12: 2 Idle", "+a", "13: 2 Spec", "-a", "14: 1 Idle"];
+    assert_eq!(played.hears(8).await, heard);
 }

@@ -1,0 +1,162 @@
+//! The report of a node: written by its own agent, by nobody else's, and not needed to enforce.
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use podwall_lab::Outcome;
+
+use crate::site::{Failure, ONLY_FRIENDS, Site, namespace};
+
+const REPORTS: &str = include_str!("../../charts/podwall/crds/nodereports.podwall.dev.yaml");
+
+/// What keeps agents to their own report, as the chart ships it, in the namespace `podwall`.
+fn admission() -> String {
+    include_str!("../../charts/podwall/templates/agent-admission.yaml")
+        .replace("{{ .Release.Namespace }}", "podwall")
+}
+
+/// One node with a server and a friend.
+fn one_node() -> Result<Option<Site>, Failure> {
+    let Some(mut site) = Site::start()? else { return Ok(None) };
+    site.add_node("node-a")?;
+    site.apply(&namespace("shop", ""))?;
+    site.add_pod("shop/server", "node-a", "app: server")?;
+    site.add_pod("shop/friend", "node-a", "app: friend")?;
+    site.add_pod("shop/stranger", "node-a", "app: stranger")?;
+    Ok(Some(site))
+}
+
+fn kubectl(site: &Site, words: &[&str]) -> Result<(bool, String), Failure> {
+    let output = site.api.kubectl().args(words).output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.success(), String::from_utf8(said)?))
+}
+
+/// The credentials an agent's pod on a node is given: a token that is bound to the pod, and so to the node.
+fn credentials(site: &Site, node: &str) -> Result<PathBuf, Failure> {
+    let name = format!("agent-{node}");
+    site.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: podwall, name: {name}}}\n\
+         spec: {{nodeName: {node}, hostNetwork: true, serviceAccountName: podwall, containers: [{{name: agent, image: none}}]}}\n"
+    ))?;
+    let bound = format!("--bound-object-name={name}");
+    let words = ["create", "token", "podwall", "-n", "podwall", "--bound-object-kind=Pod", &bound];
+    let (made, token) = kubectl(site, &words)?;
+    assert!(made, "{token}");
+    Ok(site.api.kubeconfig_for(&name, token.trim())?)
+}
+
+fn becomes(site: &Site, path: &str, wanted: &str) -> Result<(), Failure> {
+    let begun = Instant::now();
+    loop {
+        let (_, said) = kubectl(site, &["get", "nr", "node-a", &format!("-o=jsonpath={path}")])?;
+        if said.starts_with(wanted) {
+            return Ok(());
+        }
+        if begun.elapsed() > Duration::from_secs(20) {
+            let readiness = site.get("node-a", "/readyz")?;
+            return Err(format!("{path} should be {wanted:?} but is {said:?}; {readiness}").into());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn an_agent_reports_its_own_node_and_may_report_no_other() -> Result<(), Failure> {
+    let Some(mut site) = one_node()? else { return Ok(()) };
+    site.apply(REPORTS)?;
+    site.apply(&admission())?;
+    // A policy is in force some time after it was accepted; until then anybody's report would pass.
+    std::thread::sleep(Duration::from_secs(2));
+    let kubeconfig = credentials(&site, "node-a")?;
+    site.spawn_agent_as("node-a", &kubeconfig)?;
+    becomes(
+        &site,
+        "{.spec.ready} {.spec.backend} {.spec.version}",
+        concat!("true nftables ", env!("CARGO_PKG_VERSION")),
+    )?;
+
+    let report = |name: &str| {
+        let report = format!(
+            "{{apiVersion: podwall.dev/v1alpha1, kind: NodeReport, metadata: {{name: {name}}}, spec: {{ready: false}}}}"
+        );
+        let file = std::env::temp_dir().join(format!("podwall-report-{}-{name}.yaml", std::process::id()));
+        std::fs::write(&file, report)?;
+        let mut command = site.api.kubectl();
+        // The last --kubeconfig counts.
+        command.arg("--kubeconfig").arg(&kubeconfig);
+        let output =
+            command.args(["apply", "--server-side", "--force-conflicts", "-f"]).arg(&file).output()?;
+        std::fs::remove_file(&file)?;
+        Ok::<_, Failure>((output.status.success(), String::from_utf8(output.stderr)?))
+    };
+    let (made, said) = report("node-b")?;
+    assert!(
+        !made && said.contains("an agent may only write the report of the node its token was issued for"),
+        "{said}"
+    );
+    let (made, said) = report("node-a")?;
+    assert!(made, "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_token_without_a_node_reports_nothing_and_the_agent_enforces_all_the_same() -> Result<(), Failure> {
+    let Some(mut site) = one_node()? else { return Ok(()) };
+    site.apply(REPORTS)?;
+    site.apply(&admission())?;
+    std::thread::sleep(Duration::from_secs(2));
+    site.start_agent("node-a")?;
+    site.until("node-a", |said| {
+        said.contains("told report: the operator does not hear what is enforced here")
+    })?;
+    assert!(!kubectl(&site, &["get", "nr", "node-a"])?.0);
+    site.apply(ONLY_FRIENDS)?;
+    site.only("shop/friend", "shop/stranger", "shop/server", 80)
+}
+
+#[test]
+fn where_nobody_knows_node_reports_agents_enforce_and_say_what_to_install() -> Result<(), Failure> {
+    let Some(mut site) = one_node()? else { return Ok(()) };
+    site.start_agent("node-a")?;
+    site.until("node-a", |said| {
+        said.starts_with("HTTP/1.1 200") && said.contains("install podwall's CustomResourceDefinitions")
+    })?;
+    site.apply(ONLY_FRIENDS)?;
+    site.becomes("shop/stranger", "shop/server", 80, Outcome::TimedOut)?;
+    Ok(())
+}
+
+#[test]
+fn a_node_that_is_no_longer_ready_says_so_and_why() -> Result<(), Failure> {
+    let Some(mut site) = one_node()? else { return Ok(()) };
+    site.apply(REPORTS)?;
+    let kubeconfig = credentials(&site, "node-a")?;
+    site.spawn_agent_as("node-a", &kubeconfig)?;
+    becomes(&site, "{.spec.ready}", "true")?;
+    site.delete("apiVersion: v1\nkind: Node\nmetadata: {name: node-a}\n")?;
+    becomes(&site, "{.spec.ready} {.spec.concerns[0]}", "false there is no node \"node-a\"")
+}
+
+#[test]
+fn making_and_changing_its_report_are_both_needed() -> Result<(), Failure> {
+    let Some(mut site) = one_node()? else { return Ok(()) };
+    site.apply(REPORTS)?;
+    let shipped = include_str!("../../charts/podwall/templates/agent-rbac.yaml")
+        .replace("{{ .Release.Namespace }}", "podwall");
+    let rule = "resources: [nodereports]\n    verbs: [create, patch]";
+    assert!(shipped.contains(rule), "the shipped RBAC no longer says {rule:?}");
+    let (less, vain) =
+        ("resources: [nodereports]\n    verbs: [patch]", "cannot create resource \"nodereports\"");
+    site.apply(&shipped.replace(rule, less))?;
+    site.start_agent("node-a")?;
+    site.until("node-a", |said| said.contains(vain))?;
+    site.kill_agent("node-a");
+    let (less, vain) =
+        ("resources: [nodereports]\n    verbs: [create]", "cannot patch resource \"nodereports\"");
+    site.apply(&shipped.replace(rule, less))?;
+    site.start_agent("node-a")?;
+    site.until("node-a", |said| said.contains(vain))?;
+    // The twin: with both, the same agent gets through.
+    site.apply(&shipped)?;
+    becomes(&site, "{.spec.ready}", "true")
+}
