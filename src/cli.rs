@@ -2,6 +2,7 @@
 //!
 //! Owns parsing, how an error is told (one line, and what to do next) and which exit code it becomes.
 pub mod agent;
+pub mod cluster;
 pub mod demo;
 pub mod error;
 pub mod explain;
@@ -9,6 +10,7 @@ pub mod objects;
 pub mod output;
 pub mod planning;
 pub mod render;
+pub mod retire;
 pub mod teardown;
 
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ enum Command {
     Render(render::Render),
     Explain(explain::Explain),
     Teardown(teardown::Teardown),
+    Retire(retire::Retire),
     #[command(hide = true)]
     Tethered(demo::Tethered),
 }
@@ -76,6 +79,7 @@ impl Command {
             Self::Render(render) => render.run(),
             Self::Explain(explain) => explain.run(),
             Self::Teardown(teardown) => teardown.run(),
+            Self::Retire(retire) => retire.run(),
             Self::Tethered(tethered) => tethered.run(),
         }
     }

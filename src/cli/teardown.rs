@@ -111,7 +111,7 @@ fn ask_agent(socket: &Path) -> Result<Option<Removed>, CliError> {
 }
 
 /// Nobody owns the table: observe, and delete it, empty or not.
-fn remove() -> Result<Removed, CliError> {
+pub(super) fn remove() -> Result<Removed, CliError> {
     let doing = "removing podwall's rules";
     let failed = |error| CliError::backend(doing, error);
     let mut kernel = Nftables::open(podwall_nftables::Options::default()).map_err(failed)?;

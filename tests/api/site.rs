@@ -48,7 +48,7 @@ impl Site {
         let Some(api) = runtime.block_on(ApiServer::start_or_skip())? else { return Ok(None) };
         let site = Self { agents: Vec::new(), lab: Lab::new()?, api, runtime };
         site.apply(&namespace("podwall", ""))?;
-        site.apply(include_str!("../../charts/podwall/templates/agent-rbac.yaml"))?;
+        site.apply(&agent_rbac())?;
         Ok(Some(site))
     }
 
@@ -204,6 +204,12 @@ fn agent_command(node: &str, kubeconfig: &Path, state: &Path) -> Command {
         command.stdout(Stdio::null()).stderr(Stdio::null());
     }
     command
+}
+
+/// The agent's rights as the chart ships them, in the namespace `podwall`.
+pub(crate) fn agent_rbac() -> String {
+    include_str!("../../charts/podwall/templates/agent-rbac.yaml")
+        .replace("{{ .Release.Namespace }}", "podwall")
 }
 
 pub(crate) fn namespace(name: &str, labels: &str) -> String {
