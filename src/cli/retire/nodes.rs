@@ -94,7 +94,7 @@ fn replacement(set: &DaemonSet) -> Value {
 }
 
 fn agent_args(set: &DaemonSet) -> Vec<String> {
-    let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let pod = set.spec.template.spec.as_ref();
     pod.and_then(|pod| pod.containers.first()).and_then(|agent| agent.args.clone()).unwrap_or_default()
 }
 
@@ -118,7 +118,7 @@ fn tell(count: Option<Count>) {
 
 /// Who has not answered: nodes whose pod is still the agent, or a successor that is not ready.
 async fn silent(pods: &Api<Pod>, set: &DaemonSet) -> Result<Vec<String>, CliError> {
-    let selector = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default();
+    let selector = set.spec.selector.match_labels.clone().unwrap_or_default();
     let labels: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let listed = pods
         .list(&ListParams::default().labels(&labels.join(",")))

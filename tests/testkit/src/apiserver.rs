@@ -77,8 +77,8 @@ impl ApiServer {
 
         let etcd = Process::spawn(&etcd_command(&programs, directory.path(), &etcd_port), directory.path())?;
         write_credentials(directory.path())?;
-        let admin_kubeconfig = write_kubeconfig(directory.path(), &apiserver_port, &ADMIN)?;
-        let agent_kubeconfig = write_kubeconfig(directory.path(), &apiserver_port, &AGENT)?;
+        let admin_kubeconfig = write_kubeconfig(directory.path(), &apiserver_port, ADMIN.token, ADMIN.token)?;
+        let agent_kubeconfig = write_kubeconfig(directory.path(), &apiserver_port, AGENT.token, AGENT.token)?;
 
         let mut server = Self {
             apiserver: None,
@@ -101,15 +101,7 @@ impl ApiServer {
     /// # Errors
     /// As [`ApiServer::start`].
     pub async fn start_or_skip() -> Result<Option<Self>, ApiServerError> {
-        match Self::start().await {
-            Err(error @ ApiServerError::ToolsMissing { .. }) if std::env::var_os("CI").is_none() => {
-                // Not eprintln: the test harness would keep it to itself, for the test passes. That
-                // standard error is closed is no reason to fail.
-                let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
-                Ok(None)
-            }
-            started => started.map(Some),
-        }
+        or_skip(Self::start().await)
     }
 
     /// `https://127.0.0.1:<port>`; the same for the whole life of this value.
@@ -129,6 +121,20 @@ impl ApiServer {
     #[must_use]
     pub fn agent_kubeconfig(&self) -> &Path {
         &self.agent_kubeconfig
+    }
+
+    /// A kubeconfig for whoever the token is of, such as one from `kubectl create token`.
+    ///
+    /// # Errors
+    /// [`ApiServerError::Io`] when the file cannot be written.
+    pub fn kubeconfig_for(&self, name: &str, token: &str) -> Result<PathBuf, ApiServerError> {
+        write_kubeconfig(self.directory.path(), &self.apiserver_port, name, token)
+    }
+
+    /// The certificate of the API server's own authority, as a pod finds it beside its token.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("certificates/apiserver.crt")
     }
 
     /// A client for [`ApiServer::admin_kubeconfig`]. A new one each time, because a client's connections
@@ -266,6 +272,31 @@ struct Identity {
     groups: &'static str,
 }
 
+/// Where a program is that `tests/tools/build` made; `None` and said so where it did not, which in CI is an error.
+///
+/// # Errors
+/// [`ApiServerError::ToolsMissing`] in CI.
+pub fn tool_or_skip(name: &str) -> Result<Option<PathBuf>, ApiServerError> {
+    let found = programs().and_then(|directory| {
+        let program = directory.join(name);
+        let said = || format!("no {}: run tests/tools/build --with helm", program.display());
+        if program.is_file() { Ok(program) } else { Err(ApiServerError::ToolsMissing { said: said() }) }
+    });
+    or_skip(found)
+}
+
+fn or_skip<T>(outcome: Result<T, ApiServerError>) -> Result<Option<T>, ApiServerError> {
+    match outcome {
+        Err(error @ ApiServerError::ToolsMissing { .. }) if std::env::var_os("CI").is_none() => {
+            // Not eprintln: the test harness would keep it to itself, for the test passes. That
+            // standard error is closed is no reason to fail.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
+            Ok(None)
+        }
+        outcome => outcome.map(Some),
+    }
+}
+
 /// Where `tests/tools/build` put the programs; the script alone knows how the directory is named.
 fn programs() -> Result<PathBuf, ApiServerError> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/build");
@@ -332,9 +363,10 @@ fn write_credentials(directory: &Path) -> Result<(), ApiServerError> {
 fn write_kubeconfig(
     directory: &Path,
     port: &ReservedPort,
-    identity: &Identity,
+    user: &str,
+    token: &str,
 ) -> Result<PathBuf, ApiServerError> {
-    let path = directory.join(format!("{}.kubeconfig", identity.token));
+    let path = directory.join(format!("{user}.kubeconfig"));
     let content = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -342,8 +374,8 @@ fn write_kubeconfig(
             "server": url(port),
             "certificate-authority": directory.join("certificates/apiserver.crt"),
         }}],
-        "users": [{"name": identity.token, "user": {"token": identity.token}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": identity.token}}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
         "current-context": "test",
     });
     std::fs::write(&path, content.to_string())

@@ -35,7 +35,7 @@ async fn the_agent_may_list_and_watch_what_its_manifest_says_and_no_more() -> Ou
     assert_eq!(code(pods.list(&ListParams::default()).await)?, 403, "nothing is allowed before the binding");
 
     server.apply_yaml(AGENT_NAMESPACE).await?;
-    server.apply_yaml(AGENT_RBAC).await?;
+    server.apply_yaml(&AGENT_RBAC.replace("{{ .Release.Namespace }}", "podwall")).await?;
     server.apply_yaml(WEB).await?;
 
     let all = ListParams::default();
