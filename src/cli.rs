@@ -2,6 +2,7 @@
 //!
 //! Owns parsing, how an error is told (one line, and what to do next) and which exit code it becomes.
 pub mod agent;
+pub mod ban;
 pub mod cluster;
 pub mod demo;
 pub mod error;
@@ -46,6 +47,7 @@ enum Command {
     Demo(demo::Demo),
     Render(render::Render),
     Explain(explain::Explain),
+    Ban(ban::Ban),
     Teardown(teardown::Teardown),
     Retire(retire::Retire),
     #[command(hide = true)]
@@ -79,6 +81,7 @@ impl Command {
             Self::Render(render) => render.run(),
             Self::Explain(explain) => explain.run(),
             Self::Teardown(teardown) => teardown.run(),
+            Self::Ban(ban) => ban.run(),
             Self::Retire(retire) => retire.run(),
             Self::Tethered(tethered) => tethered.run(),
         }

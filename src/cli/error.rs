@@ -113,6 +113,22 @@ pub enum CliError {
         #[source]
         source: Cause,
     },
+    /// The API server may be asked, but not this.
+    #[error("{doing} needs the right to {verb} {resource}")]
+    Forbidden {
+        /// The step.
+        doing: String,
+        /// As RBAC writes it.
+        verb: &'static str,
+        /// As RBAC writes it.
+        resource: &'static str,
+    },
+    /// The API server has never heard of our kinds.
+    #[error("{doing}: this cluster does not know the kinds of podwall.dev")]
+    NotInstalled {
+        /// The step.
+        doing: String,
+    },
     /// Another instance owns the table.
     #[error("another podwall owns this node's rules: {detail}")]
     Owned {
@@ -178,9 +194,9 @@ impl CliError {
     pub const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) | Self::Input { .. } => Exit::Input,
-            Self::Permission { .. } => Exit::Permission,
+            Self::Permission { .. } | Self::Forbidden { .. } => Exit::Permission,
             Self::Kernel { .. } => Exit::Kernel,
-            Self::Cluster { .. } => Exit::Cluster,
+            Self::Cluster { .. } | Self::NotInstalled { .. } => Exit::Cluster,
             Self::Owned { .. } => Exit::Owned,
             Self::Stopped(Stop::Interrupt) => Exit::Interrupted,
             Self::Stopped(Stop::Terminate) => Exit::Terminated,
@@ -195,6 +211,13 @@ impl CliError {
             Self::Cluster { .. } => {
                 Some("check --kubeconfig, or name manifest files to work without a cluster".to_owned())
             }
+            Self::Forbidden { verb, resource, .. } => Some(format!(
+                "ask an administrator for it, and check with `kubectl auth can-i {verb} {resource}`"
+            )),
+            Self::NotInstalled { .. } => Some(
+                "install the chart, or only them: `kubectl apply --server-side -f charts/podwall/crds`"
+                    .to_owned(),
+            ),
             Self::Owned { .. } => Some("stop that agent first, or use its --state-dir".to_owned()),
             Self::Usage(_)
             | Self::Input { .. }

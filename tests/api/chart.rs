@@ -59,7 +59,7 @@ fn the_schema_refuses_what_the_agent_would() -> Result<(), Failure> {
         ("agent.bakend=auto", "'bakend'"),
         ("agent.resources.limits.memory=lots", "/agent/resources/limits/memory"),
         ("agent.tolerations[0].operator=Exist", "/agent/tolerations/0/operator"),
-        ("image.tag=1.20", "/image/tag"),
+        ("image.tag=12", "/image/tag"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("image.repository=podwall:main", "/image/repository"),
         ("operator.enabled=maybe", "/operator/enabled"),
