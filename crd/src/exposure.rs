@@ -35,7 +35,7 @@ pub struct ServiceExposureSpec {
     /// Who may reach them; what any entry allows is allowed, also if it is another object's. Empty or absent: nobody
     /// outside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32))]
     pub allow: Vec<ExposureRule>,
     /// Whether packets are refused (`Enforce`), or only counted and logged as if they were (`Audit`).
     #[serde(default)]
@@ -83,7 +83,7 @@ pub struct ExposureSource {
     pub cidr: String,
     /// Parts of it that are not meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 4, max = 43)))]
+    #[schemars(length(max = 16), inner(length(min = 4, max = 43)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"), transform = crate::definitions::cidrs_only)]
     pub except: Vec<String>,
 }

@@ -7,6 +7,7 @@
 //! that decide a verdict are kept, so a node's cache of a large cluster stays small. NetworkPolicies are neither: the
 //! engine decodes them from raw JSON, because an unknown field in a peer has to be noticed (policy-semantics C9).
 #![expect(unreachable_pub, reason = "kube's derive repeats each type inside a function")]
+#![expect(clippy::duplicated_attributes, reason = "every printed column says its type")]
 
 pub mod ban;
 pub mod condition;

@@ -5,6 +5,7 @@
 mod ask;
 mod chart;
 mod enforcement;
+mod kinds;
 mod outage;
 mod rbac;
 mod relay;
