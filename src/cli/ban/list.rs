@@ -1,6 +1,6 @@
 //! `podwall ban list`: what is banned, for people and for programs.
 use clap::Args;
-use comfy_table::{Cell, ContentArrangement, Row, Table, presets};
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, presets};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use podwall_crd::ban::{Ban, BanMode, BanPort};
@@ -10,7 +10,7 @@ use super::add;
 use super::address::Banned;
 use super::objects::Bans;
 use crate::cli::cluster::{ClusterFlags, block_on};
-use crate::cli::output::{self, BAD, FAINT, GOOD, HEAD, NAME, NOTE, paint};
+use crate::cli::output;
 use crate::cli::{CliResult, Exit, OutputFormat};
 
 /// List bans, or those that concern an address
@@ -106,54 +106,58 @@ impl Entry {
         let first = self.addresses.first().cloned().unwrap_or_default();
         let more = match self.addresses.len() {
             0 | 1 => String::new(),
-            many => paint(FAINT, format!(" and {} more", many - 1)),
+            many => format!(" +{}", many - 1),
         };
-        let audit = format!("{:?}", BanMode::Audit);
-        let name = if self.mode == audit {
-            paint(NOTE, format!("{} (audit)", self.name))
+        let name = if self.mode == format!("{:?}", BanMode::Audit) {
+            Cell::new(format!("{} (audit)", self.name)).fg(Color::Yellow)
         } else {
-            self.name.clone()
+            Cell::new(&self.name)
         };
-        let mut row = Row::new();
-        row.add_cell(Cell::new(format!("{}{more}", paint(NAME, first))));
-        row.add_cell(Cell::new(name));
-        row.add_cell(Cell::new(format!("{} {}", self.direction, self.ports.join(" ")).trim_end()));
-        row.add_cell(Cell::new(self.end(now)));
-        row.add_cell(Cell::new(self.enforced()));
-        row.add_cell(Cell::new(self.hits.map(|hits| hits.to_string()).unwrap_or_default()));
-        row.add_cell(Cell::new(self.reason.clone().unwrap_or_default()));
-        row
+        let end = Cell::new(self.end(now));
+        Row::from([
+            Cell::new(format!("{first}{more}")).fg(Color::Cyan),
+            name,
+            Cell::new(format!("{} {}", self.direction, self.ports.join(" ")).trim_end()),
+            if self.expired { end.add_attribute(Attribute::Dim) } else { end },
+            self.enforced(),
+            Cell::new(self.hits.map(|hits| hits.to_string()).unwrap_or_default()),
+            Cell::new(self.reason.clone().unwrap_or_default()),
+        ])
     }
 
     fn end(&self, now: Timestamp) -> String {
         let Some(text) = &self.expires_at else { return "never".to_owned() };
         match text.parse::<Timestamp>() {
-            Ok(_) if self.expired => paint(FAINT, "expired"),
+            Ok(_) if self.expired => "expired".to_owned(),
             Ok(end) => format!("in {}", rough(end.duration_since(now))),
             Err(_) => text.clone(),
         }
     }
 
-    fn enforced(&self) -> String {
+    fn enforced(&self) -> Cell {
         match (&self.last_error, &self.enforced_on) {
-            (Some(error), on) => paint(BAD, format!("{} {error}", on.clone().unwrap_or_default())),
-            (None, Some(on)) => paint(GOOD, on),
+            (Some(error), on) => {
+                Cell::new(format!("{} {error}", on.clone().unwrap_or_default()).trim_start()).fg(Color::Red)
+            }
+            (None, Some(on)) => Cell::new(on).fg(Color::Green),
             // No operator, or it has not counted yet: agents enforce all the same.
-            (None, None) => paint(FAINT, "not counted"),
+            (None, None) => Cell::new("not counted").add_attribute(Attribute::Dim),
         }
     }
 }
 
 fn table(entries: &[Entry], now: Timestamp) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .enforce_styling();
     let heads = ["FIRST ADDRESS", "BAN", "WAY", "ENDS", "ENFORCED", "HITS", "REASON"];
-    table.set_header(heads.map(|head| paint(HEAD, head)));
+    table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
     for entry in entries {
         table.add_row(entry.row(now));
     }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n") + "\n"
+    format!("{}\n", table.trim_fmt())
 }
 
 fn port(port: &BanPort) -> String {

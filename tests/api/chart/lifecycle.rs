@@ -139,13 +139,12 @@ impl Release {
                 |kind| json!({"type": kind, "status": "True", "lastTransitionTime": at, "lastProbeTime": at}),
             )
             .collect();
-        let mut status = json!({"startTime": at, "uncountedTerminatedPods": {}, "conditions": conditions});
-        if condition == "Complete" {
-            status["completionTime"] = json!(at);
-            status["succeeded"] = json!(1);
-        } else {
-            status["failed"] = json!(1);
-        }
+        let (done, failed) = if condition == "Complete" { (Some(at), 0) } else { (None, 1) };
+        let status = json!({
+            "startTime": at, "uncountedTerminatedPods": {}, "conditions": conditions,
+            // A null is left out by a merge.
+            "completionTime": done, "succeeded": 1 - failed, "failed": failed,
+        });
         self.patch_status("job/podwall-teardown", &json!({"status": status}))
     }
 
