@@ -14,10 +14,10 @@ use super::error::Cause;
 #[command(next_help_heading = "Which cluster")]
 pub struct ClusterFlags {
     /// Talk to the API server this file names; default: $KUBECONFIG, ~/.kube/config, then in-cluster
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Use this context of the kubeconfig
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
 }
 

@@ -185,7 +185,7 @@ fn what_cannot_be_done_says_what_to_do_next() -> Result<(), Failure> {
         ("add 10.0.0.1 --name Not_A_Name", "is no name"),
         ("add 10.0.0.1 --direction both --port tcp/1", "ban in and out apart"),
         ("import /nowhere/at/all", "reading /nowhere/at/all"),
-        ("remove", "--all"),
+        ("remove", "<ADDRESS|BAN>"),
     ] {
         let refused = ban(&kinds, words)?;
         assert_eq!(refused.status.code(), Some(2), "{words}: {}", said(&refused));

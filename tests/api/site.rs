@@ -135,7 +135,7 @@ impl Site {
         Ok(())
     }
 
-    fn port(&self) -> Result<u16, Failure> {
+    pub(crate) fn port(&self) -> Result<u16, Failure> {
         Ok(self.api.url().rsplit(':').next().unwrap_or_default().trim_end_matches('/').parse()?)
     }
 

@@ -1,6 +1,6 @@
 //! The recipe of charts/fail2ban, with the real fail2ban, a log of attacks, and the rights that the recipe gives.
-use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -41,11 +41,11 @@ impl Fail2ban {
         fs::copy(charts.join("action.d/podwall.conf"), path("action.d/podwall.conf"))?;
         // Only what differs from the recipe: where the program and the credentials are.
         let mut local = format!("[Init]\npodwall = {}\n", env!("CARGO_BIN_EXE_podwall"));
-        writeln!(local, "kubeconfig = {}", kubeconfig(kinds)?)?;
+        local += &format!("kubeconfig = {}\n", kubeconfig(kinds)?);
         fs::write(path("action.d/podwall.local"), local)?;
         fs::write(
             path("fail2ban.conf"),
-            "[DEFAULT]\nloglevel = INFO\nlogtarget = STDOUT\nsyslogsocket = auto\ndbfile = None\n[Definition]\n[Thread]\n",
+            "[DEFAULT]\nloglevel = INFO\nlogtarget = STDOUT\nsyslogsocket = auto\ndbfile = None\nallowipv6 = true\n[Definition]\n[Thread]\n",
         )?;
         let jail = format!(
             "[INCLUDES]\n[DEFAULT]\nbackend = polling\nusedns = no\nignoreself = false\nfilter = %(__name__)s\n\
@@ -85,12 +85,14 @@ impl Fail2ban {
 
     /// As sshd logs it, now.
     fn log(&self, what: &str, address: &str, times: usize) -> Result<(), Failure> {
-        let mut text = fs::read_to_string(self.home.path().join("auth.log"))?;
+        let mut log = fs::File::options().append(true).open(self.home.path().join("auth.log"))?;
+        // The filter takes lines of one process for one connection, so each address has its own.
+        let process: u32 = address.bytes().map(u32::from).sum();
         for _ in 0..times {
             let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S+00:00");
-            writeln!(text, "{now} bastion sshd[811]: {what} from {address} port 40022 ssh2")?;
+            writeln!(log, "{now} bastion sshd[{process}]: {what} from {address} port 40022 ssh2")?;
         }
-        Ok(fs::write(self.home.path().join("auth.log"), text)?)
+        Ok(())
     }
 
     fn wait(&self, what: &str, done: impl Fn(&Self) -> Result<bool, Failure>) -> Result<(), Failure> {
