@@ -137,6 +137,7 @@ fn question(question: &Match) -> String {
         | Match::Icmpv6Type(..)
         | Match::State(_)
         | Match::OriginalDirection
+        | Match::Translated
         | Match::TcpNotOpening
         | Match::SctpNotOpening
         | Match::InputLink(_)

@@ -1,6 +1,7 @@
 //! What one change costs in the kernel, through podwall and through what others use.
 //!
-//! `cargo bench --bench rule_churn [-- --quick]`, as root. Every contender carries out the same deltas, computed once
+//! `cargo bench --bench rule_churn [-- [--quick] [SHAPE...]]`, as root; shapes by the names of the tables, such as
+//! `"10k pods"`. A cell ends after a second or three tries, whichever is later; what is going on is said on stderr. Every contender carries out the same deltas, computed once
 //! by the engine, each in a network namespace of its own that is fresh and goes away with the process:
 //!
 //! | column | is |
@@ -9,6 +10,7 @@
 //! | podwall | delta, stages, our encoding, one long-lived socket, all acknowledged; each stage a commit |
 //! | nftnl+mnl | the same stages encoded by libnftnl, sent by libmnl ([`nftnl-yardstick`](../yardsticks)) |
 //! | nft -f - | the same stages as text, in one transaction, through one spawned nft(8) |
+//! | podwall legacy, podwall ipt-nft | the same delta and stages through podwall's other backend: ipset and iptables-restore, IPv4 and IPv6 |
 //! | ... --noflush | the same change in the form of kube-router: `ipset restore`, then `iptables-restore --noflush` of only what differs |
 //! | full ... | `ipset restore`, then the whole table through `iptables-restore`, as kube-router does on each change |
 //!
@@ -19,7 +21,7 @@ mod contender;
 mod iptables;
 mod kube_router;
 mod measure;
-mod native;
+mod ours;
 mod programs;
 mod report;
 mod restart;
@@ -35,7 +37,7 @@ use contender::Failed;
 /// How much to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// One shape, each deed once or twice: does it work at all?
+    /// One shape, each deed a few times: does it work at all?
     Quick,
     /// The figures.
     Full,
@@ -54,13 +56,21 @@ fn main() -> ExitCode {
 }
 
 fn run(extent: Extent) -> Result<(), Failed> {
-    let shapes: &[Shape] = match extent {
-        Extent::Quick => &[Shape::HUNDRED],
-        Extent::Full => &[Shape::HUNDRED, Shape::USUAL, Shape::THOUSAND, Shape::TEN_THOUSAND],
-    };
     let yardstick = yardstick::build(extent);
-    for shape in shapes {
-        measure::shape(shape, extent, &yardstick)?;
+    for shape in shapes(extent) {
+        measure::shape(&shape, extent, &yardstick)?;
     }
     Ok(())
+}
+
+/// Those asked for, or the usual ones.
+fn shapes(extent: Extent) -> Vec<Shape> {
+    let asked: Vec<Shape> = std::env::args().skip(1).filter_map(|word| Shape::named(&word)).collect();
+    if !asked.is_empty() {
+        return asked;
+    }
+    match extent {
+        Extent::Quick => vec![Shape::HUNDRED],
+        Extent::Full => vec![Shape::HUNDRED, Shape::USUAL, Shape::THOUSAND, Shape::TEN_THOUSAND],
+    }
 }

@@ -9,13 +9,13 @@ use podwall_shapes::{Budget, Deed, Half, Samples, Script, Shape, Turn, readable}
 use crate::Extent;
 use crate::contender::{Contender, Failed, Request};
 use crate::iptables::{Iptables, Restore, Variant};
-use crate::native::Native;
+use crate::ours::Ours;
 use crate::programs::Nft;
 use crate::report::{Report, Row};
 use crate::restart;
 use crate::yardstick::{Built, Yardstick};
 
-/// The column of ours, beside the engine's.
+/// The column of ours that all others are compared with. What else is ours begins so too.
 const PODWALL: &str = "podwall";
 
 /// One contender in its namespace.
@@ -59,16 +59,17 @@ pub(crate) fn shape(shape: &Shape, extent: Extent, yardstick: &Built) -> Result<
     let mut columns = columns(shape, yardstick)?;
     let mut report = Report::new(columns.iter().map(|column| column.title));
     for column in &mut columns {
+        say(shape, "everything, for the first time", column);
         column.work(|contender| contender.carry_out(Request::Load, &load))?;
     }
     for deed in Deed::ALL {
         let script = Script::of(deed, shape, &mut engine)?;
-        report.extend(deed_rows(&script, &mut engine, &mut columns, extent)?);
+        report.extend(deed_rows((shape, &script), &mut engine, &mut columns, extent)?);
     }
-    for column in columns.iter_mut().filter(|column| column.title == PODWALL) {
+    for column in columns.iter_mut().filter(|column| column.title.starts_with(PODWALL)) {
         column.work(|contender| contender.verify(&load.after))?;
     }
-    report.extend([load_row(&load, &mut columns, extent)?]);
+    report.extend([load_row((shape, &load), &mut columns, extent)?]);
     for column in &columns {
         if let Err(reason) = &column.contender {
             report.note(column.title, reason);
@@ -79,16 +80,23 @@ pub(crate) fn shape(shape: &Shape, extent: Extent, yardstick: &Built) -> Result<
     restart::measure(&load, &Script::of(Deed::RemotePod, shape, &mut engine)?, extent)
 }
 
+/// Some cells take seconds; whoever waits wants to see which.
+fn say(shape: &Shape, what: &str, column: &Column) {
+    let _ = writeln!(io::stderr(), "{}: {what}: {}", shape.name, column.title);
+}
+
 fn columns(shape: &Shape, yardstick: &Built) -> Result<Vec<Column>, Failed> {
     let iptables = |variant, restore| move || Iptables::open(variant, restore);
     Ok(vec![
-        Column::open(PODWALL, Native::open)?,
+        Column::open(PODWALL, Ours::nftables)?,
         Column::open("nftnl+mnl", || Yardstick::open(yardstick, shape))?,
         Column::open("nft -f -", Nft::open)?,
         Column::open("legacy --noflush", iptables(Variant::Legacy, Restore::NoFlush))?,
         Column::open("ipt-nft --noflush", iptables(Variant::Nft, Restore::NoFlush))?,
         Column::open("full legacy", iptables(Variant::Legacy, Restore::Full))?,
         Column::open("full ipt-nft", iptables(Variant::Nft, Restore::Full))?,
+        Column::open("podwall legacy", || Ours::iptables(podwall_iptables::Variant::Legacy))?,
+        Column::open("podwall ipt-nft", || Ours::iptables(podwall_iptables::Variant::Nft))?,
     ])
 }
 
@@ -108,13 +116,13 @@ fn heading(shape: &Shape, load: &Turn) -> Result<(), Failed> {
 const fn budget(extent: Extent) -> Budget {
     match extent {
         Extent::Quick => Budget { time: Duration::from_millis(100), least: 2, most: 20 },
-        Extent::Full => Budget { time: Duration::from_secs(2), least: 5, most: 400 },
+        Extent::Full => Budget { time: Duration::from_secs(1), least: 3, most: 400 },
     }
 }
 
 /// A deed is done and undone in turn by each contender.
 fn deed_rows(
-    script: &Script,
+    (shape, script): (&Shape, &Script),
     engine: &mut Engine,
     columns: &mut [Column],
     extent: Extent,
@@ -125,6 +133,7 @@ fn deed_rows(
         Row::new(script.deed.title(Half::Back), Some(back)),
     ];
     for column in columns {
+        say(shape, script.deed.title(Half::There), column);
         let times = column.work(|contender| alternate(contender, script, budget(extent)))?;
         let (there, back) = times.map_or((None, None), |(there, back)| (Some(there), Some(back)));
         let [forth, home] = &mut rows;
@@ -165,11 +174,12 @@ fn engine_times(script: &Script, engine: &mut Engine, extent: Extent) -> (Sample
     (forth, home)
 }
 
-fn load_row(load: &Turn, columns: &mut [Column], extent: Extent) -> Result<Row, Failed> {
+fn load_row((shape, load): (&Shape, &Turn), columns: &mut [Column], extent: Extent) -> Result<Row, Failed> {
     let unload = load.undone();
     let budget = Budget { least: if extent == Extent::Quick { 1 } else { 3 }, most: 9, ..budget(extent) };
     let mut row = Row::new("everything, from nothing", None);
     for column in columns {
+        say(shape, row.title(), column);
         let times = column.work(|contender| {
             let mut times = Samples::default();
             let since = Instant::now();

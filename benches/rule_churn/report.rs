@@ -19,6 +19,11 @@ impl Row {
         Self { title, engine, times: Vec::new() }
     }
 
+    /// What is done.
+    pub(crate) const fn title(&self) -> &'static str {
+        self.title
+    }
+
     /// The next contender's times; `None`: it is out.
     pub(crate) fn push(&mut self, times: Option<Samples>) {
         self.times.push(times);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use podwall_lab::Netns;
-use podwall_nftables::Encoder;
+use podwall_nftables::{Encoder, Nftables};
 use podwall_ruleset::stage::stages;
 use podwall_ruleset::{Backend as _, Delta, Family, Key, Ruleset, Set, Shape, Value};
 use podwall_shapes::{Samples, Script, Turn, readable};
 
 use crate::Extent;
 use crate::contender::Failed;
-use crate::native::Native;
+use crate::ours::Ours;
 
 /// Measures on a table of its own and prints.
 pub(crate) fn measure(load: &Turn, remote_pod: &Script, extent: Extent) -> Result<(), Failed> {
@@ -21,7 +21,7 @@ pub(crate) fn measure(load: &Turn, remote_pod: &Script, extent: Extent) -> Resul
     let wanted = &load.after;
     let other = elsewhere(wanted);
     let (unchanged, changed, bulk) = netns.run(|| -> Result<_, Failed> {
-        let mut native = Native::open()?;
+        let mut native = Ours::nftables()?;
         let (mut unchanged, mut changed, mut bulk) = Default::default();
         for _ in 0..rounds {
             time(&mut bulk, || native.commit(load))?;
@@ -54,7 +54,7 @@ fn time(samples: &mut Samples, work: impl FnOnce() -> Result<(), Failed>) -> Res
 }
 
 /// What an agent does at its start: observe, compare, change only what differs.
-fn repair(native: &mut Native, wanted: &Ruleset) -> Result<(), Failed> {
+fn repair(native: &mut Ours<Nftables>, wanted: &Ruleset) -> Result<(), Failed> {
     let standing = native.kernel.observe()?.or_empty();
     let delta = Delta::between(&standing, wanted);
     for stage in stages(&standing, &delta) {

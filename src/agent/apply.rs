@@ -5,6 +5,7 @@
 //! answer) it reads the table back, asks the planner what is wanted, and commits the difference. Whatever happens,
 //! the last good rules stand.
 mod blame;
+mod formers;
 mod kernel;
 mod recheck;
 
@@ -18,11 +19,14 @@ use podwall_engine::compile::names;
 use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Match, Ruleset, stages};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::adoption::Adoption;
+use super::backend::former::Elsewhere;
 use super::flows::Job;
 use super::work::{Outcome, Removed, Standing, Wanted, Work};
 use crate::telemetry::health::{Concern, Worker};
 use crate::telemetry::metrics::RepairCause;
 use crate::telemetry::server::Telemetry;
+use formers::Formers;
 pub use kernel::StartListening;
 use kernel::{Failure, Kernel};
 use recheck::Recheck;
@@ -50,6 +54,10 @@ pub enum Established {
 pub struct Setup {
     /// The packet filter.
     pub backend: Box<dyn Backend>,
+    /// Where its rules are, for people.
+    pub place: &'static str,
+    /// What earlier agents left in other packet filters.
+    pub elsewhere: Elsewhere,
     /// Makes other programs' writes come in as work; called where the packet filter lets them write.
     pub start_listening: StartListening,
     /// What happens to established flows.
@@ -58,6 +66,8 @@ pub struct Setup {
     pub outcomes: UnboundedSender<Outcome>,
     /// Who cuts flows.
     pub jobs: Sender<Job>,
+    /// What earlier agents made of this node.
+    pub adoption: Adoption,
     /// Metrics and health.
     pub telemetry: Telemetry,
 }
@@ -69,6 +79,11 @@ pub fn run(setup: Setup, works: &Receiver<Work>) {
         applier.telemetry.health.beat(Worker::Apply);
         match works.recv_timeout(applier.patience(Instant::now())) {
             Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Work::FlowsEnded) => {
+                // What it left undone, the next agent does at its start; until then rules that are armed stay so.
+                tracing::error!("the thread that cuts flows died: the agent ends, to be started again");
+                return;
+            }
             Ok(work) => applier.work(work),
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -78,6 +93,7 @@ pub fn run(setup: Setup, works: &Receiver<Work>) {
 
 struct Applier {
     kernel: Kernel,
+    formers: Formers,
     state: State,
     recheck: Recheck,
     established: Established,
@@ -86,9 +102,22 @@ struct Applier {
     audit: Instant,
     /// Attempts at a whole ruleset that failed in a row.
     failures: u32,
-    /// The kernel held nothing of ours before this agent: the flows there are were never judged.
-    first_adoption: bool,
+    adoption: Adoption,
+    /// What the first whole ruleset owes the flows that were there before it.
+    older_flows: OlderFlows,
     refused: blame::Blame,
+}
+
+/// Flows from before this agent's first commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OlderFlows {
+    /// No agent came here before: they were never judged, and are left alone (decision L2).
+    Unjudged,
+    /// An agent was here, and may have been killed between a commit and its look at the flows, or the table was gone
+    /// for a while.
+    Judged,
+    /// They were dealt with.
+    Settled,
 }
 
 /// What the copy is worth.
@@ -108,7 +137,8 @@ impl Applier {
     fn new(setup: Setup) -> Self {
         let now = Instant::now();
         Self {
-            kernel: Kernel::new(setup.backend, setup.start_listening, setup.telemetry.clone()),
+            formers: Formers::new(setup.elsewhere, setup.telemetry.clone()),
+            kernel: Kernel::new(setup.backend, setup.place, setup.start_listening, setup.telemetry.clone()),
             state: State::Blind(now),
             recheck: Recheck::new(setup.jobs),
             established: setup.established,
@@ -116,7 +146,8 @@ impl Applier {
             telemetry: setup.telemetry,
             audit: now + AUDIT,
             failures: 0,
-            first_adoption: false,
+            adoption: setup.adoption,
+            older_flows: OlderFlows::Judged,
             refused: blame::Blame::new(),
         }
     }
@@ -135,7 +166,7 @@ impl Applier {
             Work::Rechecked(number) => self.rechecked(number),
             Work::Show(reply) => drop(reply.send(self.kernel.standing().clone())),
             Work::TearDown(reply) => drop(reply.send(self.tear_down())),
-            Work::Stop => {}
+            Work::Stop | Work::FlowsEnded => {}
         }
     }
 
@@ -146,7 +177,7 @@ impl Applier {
             State::Following => Some(self.audit),
             State::Lost { ask: None, .. } | State::Ended => None,
         };
-        let next = [state, self.kernel.reap_due()].into_iter().flatten().min();
+        let next = [state, self.formers.due(), self.kernel.reap_due()].into_iter().flatten().min();
         next.map_or(TURN, |at| at.saturating_duration_since(now)).min(TURN)
     }
 
@@ -160,6 +191,13 @@ impl Applier {
             State::Following if now >= self.audit => self.audit(),
             State::Blind(_) | State::Lost { .. } | State::Following | State::Ended => {}
         }
+        // Before the reap: both variants of iptables share the sets.
+        if self.state == State::Following
+            && self.formers.go(now)
+            && let Err(failure) = self.kernel.sweep()
+        {
+            self.lost(&failure);
+        }
         if self.state == State::Following
             && self.kernel.reap_due().is_some_and(|due| now >= due)
             && let Err(failure) = self.kernel.reap()
@@ -172,13 +210,18 @@ impl Applier {
     fn look_first(&mut self) {
         match self.kernel.observe() {
             Ok(observed) => {
-                let standing = standing(observed.ruleset.as_ref());
-                self.first_adoption = standing == Standing::Nothing;
+                let earlier = self.adoption.known().max(self.formers.standing());
+                let standing = standing(observed.ruleset.as_ref()).max(earlier);
+                self.older_flows = match standing {
+                    Standing::Nothing => OlderFlows::Unjudged,
+                    Standing::Lenient | Standing::Strict => OlderFlows::Judged,
+                };
                 tracing::info!(?standing, alien = ?observed.alien, "looked at the rules that stand");
                 let touched = !observed.alien.is_empty();
                 let cause = if touched { RepairCause::Foreign } else { RepairCause::Start };
                 self.state = State::Lost { cause, ask: None };
-                self.tell(Outcome::Judged(recheck::judged_addresses(self.kernel.standing())));
+                let judged = recheck::judged_addresses(self.kernel.standing());
+                self.tell(Outcome::Judged(judged.into_iter().chain(self.formers.judged()).collect()));
                 self.tell(Outcome::Standing(standing));
             }
             Err(error) => {
@@ -204,7 +247,9 @@ impl Applier {
                 self.failures = 0;
                 self.telemetry.health.clear(Concern::Commits);
                 self.telemetry.health.clear(Concern::Uncommitted);
+                self.adoption.note(standing(Some(self.kernel.standing())));
                 self.kernel.measure(wanted.since);
+                self.formers.may_go(Instant::now(), self.kernel.reap_due());
                 self.judge_after_repair(changed);
             }
             Err(failure) => self.not_made_true(&failure, &wanted.ruleset, cause),
@@ -268,6 +313,7 @@ impl Applier {
         });
         match done {
             Ok(()) => {
+                self.adoption.note(standing(Some(self.kernel.standing())));
                 self.kernel.measure(Some(since));
                 self.settle_flows();
             }
@@ -297,7 +343,7 @@ impl Applier {
     fn foreign(&mut self, change: Option<&ForeignChange>) {
         if let Some(change) = change {
             self.telemetry.metrics.foreign_changes.inc();
-            tracing::error!(writer = change.writer, "{change} wrote into table inet podwall");
+            tracing::error!(writer = change.writer, "{change} wrote into {}", self.kernel.place());
         }
         if self.state == State::Following {
             self.compare(RepairCause::Foreign);
@@ -329,11 +375,14 @@ impl Applier {
 
     /// What somebody else's table let through has flows by now, and so has what changed while no agent ran.
     fn judge_after_repair(&mut self, changed: bool) {
-        let never_judged = std::mem::take(&mut self.first_adoption);
-        if never_judged {
-            self.recheck.forgive();
-        } else if changed {
-            self.recheck.owe(&recheck::judged_addresses(self.kernel.standing()), &BTreeSet::<IpAddr>::new());
+        let judged = || recheck::judged_addresses(self.kernel.standing());
+        match std::mem::replace(&mut self.older_flows, OlderFlows::Settled) {
+            OlderFlows::Unjudged => self.recheck.forgive(),
+            OlderFlows::Judged | OlderFlows::Settled if changed => {
+                self.recheck.owe(&judged(), &BTreeSet::<IpAddr>::new());
+            }
+            OlderFlows::Judged => self.recheck.review(judged()),
+            OlderFlows::Settled => {}
         }
         self.settle_flows();
     }
@@ -354,9 +403,13 @@ impl Applier {
     }
 
     fn tear_down(&mut self) -> Result<Removed, String> {
-        match self.kernel.unload().map(|standing| Removed::all_of(&standing)) {
-            Ok(removed) => {
+        let earlier = self.formers.remove().map_err(Failure::unsent);
+        let all = earlier.and_then(|earlier| Ok((earlier, Removed::all_of(&self.kernel.unload()?))));
+        match all {
+            Ok((mut removed, ours)) => {
+                removed += ours;
                 tracing::warn!(?removed, "the rules were taken away on request");
+                self.adoption.forget();
                 self.state = State::Ended;
                 self.tell(Outcome::TornDown);
                 Ok(removed)

@@ -64,10 +64,21 @@ pub struct Bench {
 pub fn start(bench: Bench) -> std::io::Result<Sender<Job>> {
     let (sender, jobs) = mpsc::channel();
     thread::Builder::new().name("podwall-flows".to_owned()).spawn(move || {
+        let _told = Obituary(bench.works.clone());
         let open = || Conntrack::open().map(|table| Box::new(table) as Box<dyn Flows>);
         work(&jobs, &bench, &open);
     })?;
     Ok(sender)
+}
+
+/// Tells of the thread's end, however it comes.
+struct Obituary(Works);
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        // Nobody is left to tell when it ends because the agent does.
+        drop(self.0.send(Work::FlowsEnded));
+    }
 }
 
 /// Opens a table of flows. A socket that failed is not used again.

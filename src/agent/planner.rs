@@ -308,6 +308,7 @@ impl Planner {
             format!("pods with raw sockets can pass VLAN-tagged frames by the rules to others on bridge {link}: set net.bridge.bridge-nf-filter-vlan-tagged=1")
         });
         health.set(Concern::BridgeVlan, tagged);
+        health.set(Concern::Unseen, self.locals.unseen(Instant::now()));
         let ipvs = self.locals.ipvs().then(|| {
             "kube-proxy runs in IPVS mode, which podwall does not support: run it in nftables or iptables mode".to_owned()
         });
@@ -325,9 +326,9 @@ impl Planner {
                 Condition::NodeUnknown => {
                     node = Some(format!("there is no node {:?}: {condition}", &*self.engine.node().0));
                 }
-                Condition::PodRangeContradicted(_) | Condition::PodRangeUnknown => {
-                    range = Some(condition.to_string())
-                }
+                Condition::PodRangeContradicted(_)
+                | Condition::PodRangeNotOurs(_)
+                | Condition::PodRangeUnknown => range = Some(condition.to_string()),
             }
         }
         self.telemetry.health.set(Concern::NodeName, node);

@@ -52,7 +52,7 @@ pub struct Agent {
     /// NFLOG group that drop records are sent to
     #[arg(long, value_name = "NUMBER", default_value_t = 64)]
     drop_log_group: u16,
-    /// Where the lock and the control socket are kept
+    /// Where the lock, the control socket and the record of the first start are kept
     #[arg(long, value_name = "DIR", default_value = "/run/podwall")]
     state_dir: PathBuf,
     /// How log lines look

@@ -1,6 +1,7 @@
 //! Flags that change what ruleset a node gets, shared by `agent`, `render` and `explain`.
 use clap::{Args, ValueEnum};
 use ipnetwork::IpNetwork;
+use podwall_engine::options::SpoofGuard;
 use podwall_engine::{Options, PendingMode, PodRanges};
 
 /// How local addresses without a verdict are treated.
@@ -13,6 +14,19 @@ pub struct PlanFlags {
     /// This node's pod ranges: `auto` takes the Node's podCIDRs if every known pod agrees; `off`; or CIDRs with commas
     #[arg(long, value_name = "auto|off|CIDR,..", default_value = "auto", value_parser = pod_ranges)]
     pod_cidrs: PodRanges,
+    /// How source addresses that pods forge are told
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    spoof_guard: Guard,
+}
+
+/// `--spoof-guard`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Guard {
+    /// By the route back, which must leave by the interface of arrival
+    #[default]
+    ReversePath,
+    /// Not at all: for kernels that cannot look up routes from rules
+    Off,
 }
 
 /// `--pending`.
@@ -35,7 +49,11 @@ impl PlanFlags {
             Pending::All => PendingMode::All,
             Pending::Off => PendingMode::Off,
         };
-        Options { pending, pod_ranges: self.pod_cidrs.clone(), ..Options::default() }
+        let spoof_guard = match self.spoof_guard {
+            Guard::ReversePath => SpoofGuard::ReversePath,
+            Guard::Off => SpoofGuard::Off,
+        };
+        Options { pending, pod_ranges: self.pod_cidrs.clone(), spoof_guard, ..Options::default() }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::cluster::Cluster;
 use crate::compile::base::{self, BaseRequest};
 use crate::compile::names;
 use crate::model::{Labels, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
-use crate::options::{Options, PodRanges};
+use crate::options::Options;
 use crate::plan::{self, Condition, Origins};
 use crate::resolve;
 
@@ -54,7 +54,7 @@ pub struct Engine {
     constants: BTreeMap<SetName, usize>,
     reach: Reach,
     ranges: Vec<IpNetwork>,
-    misfits: BTreeSet<IpAddr>,
+    misfits: BTreeMap<IpAddr, Condition>,
     tightened: BTreeSet<IpAddr>,
     released: BTreeSet<IpAddr>,
 }
@@ -77,7 +77,7 @@ impl Engine {
             constants: BTreeMap::new(),
             reach: Reach::default(),
             ranges: Vec::new(),
-            misfits: BTreeSet::new(),
+            misfits: BTreeMap::new(),
             tightened: BTreeSet::new(),
             released: BTreeSet::new(),
         };
@@ -316,26 +316,23 @@ impl Engine {
 
     fn reread_ranges(&mut self) {
         self.ranges = plan::declared_ranges(&self.cluster, &self.node, &self.options).unwrap_or_default();
-        let misfit = |(address, pod): &(IpAddr, &Arc<Pod>)| {
-            !plan::fits(&self.ranges, *address, resolve::local(pod, &self.node))
-        };
-        self.misfits = self.cluster.addresses().filter(misfit).map(|(address, _)| address).collect();
+        let misfit = |(address, pod): (IpAddr, &Arc<Pod>)| Some((address, self.misfit(address, pod)?));
+        self.misfits = self.cluster.addresses().filter_map(misfit).collect();
     }
 
     fn refresh_fit(&mut self, address: IpAddr, owner: Option<&Pod>) {
-        let fits = owner.is_none_or(|pod| plan::fits(&self.ranges, address, resolve::local(pod, &self.node)));
-        if fits {
-            self.misfits.remove(&address);
-        } else {
-            self.misfits.insert(address);
+        match owner.and_then(|pod| self.misfit(address, pod)) {
+            Some(condition) => drop(self.misfits.insert(address, condition)),
+            None => drop(self.misfits.remove(&address)),
         }
     }
 
+    fn misfit(&self, address: IpAddr, owner: &Pod) -> Option<Condition> {
+        plan::misfit(&self.ranges, &self.options, address, resolve::local(owner, &self.node))
+    }
+
     fn range_condition(&self) -> Option<Condition> {
-        if let Err(condition) = plan::declared_ranges(&self.cluster, &self.node, &self.options) {
-            return Some(condition);
-        }
-        let misfit = self.misfits.first().filter(|_| self.options.pod_ranges == PodRanges::Auto);
-        misfit.map(|address| Condition::PodRangeContradicted(*address))
+        let declared = plan::declared_ranges(&self.cluster, &self.node, &self.options);
+        declared.err().or_else(|| self.misfits.first_key_value().map(|(_, condition)| condition.clone()))
     }
 }

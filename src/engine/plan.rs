@@ -28,6 +28,8 @@ pub enum Condition {
     NodeUnknown,
     /// `--pod-cidrs auto` cannot tell this node's pods by range: this address contradicts it.
     PodRangeContradicted(IpAddr),
+    /// `--pod-cidrs LIST` holds this address, but its pod is another node's.
+    PodRangeNotOurs(IpAddr),
     /// `--pod-cidrs auto`, but the node has no podCIDR.
     PodRangeUnknown,
 }
@@ -42,6 +44,10 @@ impl fmt::Display for Condition {
                     "pod address {address} contradicts the node's podCIDRs; name the ranges with --pod-cidrs"
                 )
             }
+            Self::PodRangeNotOurs(address) => write!(
+                f,
+                "pod address {address} lies in --pod-cidrs but is another node's; name the ranges of this node alone"
+            ),
             Self::PodRangeUnknown => f.write_str(
                 "the node has no podCIDR, so new pods have no protection before their first verdict; \
                              name the ranges with --pod-cidrs, or choose --pending off",
@@ -325,13 +331,10 @@ pub fn pod_ranges(
     options: &Options,
 ) -> Result<Vec<IpNetwork>, Condition> {
     let ranges = declared_ranges(cluster, node, options)?;
-    if options.pod_ranges != PodRanges::Auto {
-        return Ok(ranges);
-    }
     let misfit =
-        cluster.addresses().find(|(address, pod)| !fits(&ranges, *address, resolve::local(pod, node)));
-    match misfit {
-        Some((address, _)) => Err(Condition::PodRangeContradicted(address)),
+        |(address, pod): (IpAddr, &Arc<Pod>)| misfit(&ranges, options, address, resolve::local(pod, node));
+    match cluster.addresses().find_map(misfit) {
+        Some(condition) => Err(condition),
         None => Ok(ranges),
     }
 }
@@ -344,8 +347,8 @@ pub fn declared_ranges(
 ) -> Result<Vec<IpNetwork>, Condition> {
     match &options.pod_ranges {
         PodRanges::Off => Ok(Vec::new()),
+        PodRanges::Auto | PodRanges::List(_) if options.pending == PendingMode::Off => Ok(Vec::new()),
         PodRanges::List(ranges) => Ok(ranges.clone()),
-        PodRanges::Auto if options.pending == PendingMode::Off => Ok(Vec::new()),
         PodRanges::Auto => match cluster.node(node).map(|node| node.pod_ranges.clone()) {
             Some(ranges) if !ranges.is_empty() => Ok(ranges),
             Some(_) | None => Err(Condition::PodRangeUnknown),
@@ -353,10 +356,17 @@ pub fn declared_ranges(
     }
 }
 
-/// Does an address agree with the ranges: local pods inside, all others outside? Families without a range agree.
-pub fn fits(ranges: &[IpNetwork], address: IpAddr, local: bool) -> bool {
+/// How an address disagrees with the ranges. Other nodes' pods must lie outside, lest they be shut; local pods must
+/// lie inside what the node declares, but an operator may mean some of them only. Families without a range agree.
+pub fn misfit(ranges: &[IpNetwork], options: &Options, address: IpAddr, local: bool) -> Option<Condition> {
     let mut family = ranges.iter().filter(|range| Family::of(&range.ip()) == Family::of(&address)).peekable();
-    family.peek().is_none() || family.any(|range| range.contains(address)) == local
+    family.peek()?;
+    let inside = family.any(|range| range.contains(address));
+    match &options.pod_ranges {
+        PodRanges::Auto => (inside != local).then_some(Condition::PodRangeContradicted(address)),
+        PodRanges::List(_) => (inside && !local).then_some(Condition::PodRangeNotOurs(address)),
+        PodRanges::Off => None,
+    }
 }
 
 /// Is our node there at all?

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use serde::Serialize;
 
-use super::metrics::{Metrics, label};
+use super::metrics::{Metrics, label, values};
 
 label! {
     /// Why a node is not ready, or what is worth knowing while it is.
@@ -26,6 +26,10 @@ label! {
     NodeName = "node_name",
     /// Bridged traffic passes by our rules.
     Bridge = "bridge",
+    /// A pod hangs where its packets are not seen, or not told from others'.
+    Unseen = "unseen",
+    /// The kernel cannot check reverse paths: forged sources pass.
+    SpoofGuard = "spoof_guard",
     /// VLAN-tagged frames between bridged pods pass by our rules.
     BridgeVlan = "bridge_vlan",
     /// kube-proxy runs in IPVS mode.
@@ -42,6 +46,10 @@ label! {
     Manifests = "manifests",
     /// The kernel refused chains of some policies; their pods are shut.
     Refused = "refused",
+    /// Something about the packet filter that carries the rules is worth knowing.
+    Backend = "backend",
+    /// Rules of an earlier agent stand in another packet filter and cannot be taken out.
+    Remains = "remains",
     /// Conntrack cannot be asked; flows that a policy no longer allows live on until they end.
     Flows = "flows",
 }
@@ -65,11 +73,19 @@ impl Concern {
             | Self::Commits
             | Self::NodeName
             | Self::Bridge
+            | Self::Unseen
+            | Self::SpoofGuard
             | Self::Ipvs
             | Self::PodRange
             | Self::Links
-            | Self::TornDown => Weight::Blocks,
-            Self::BridgeVlan | Self::Watch | Self::Manifests | Self::Refused | Self::Flows => Weight::Told,
+            | Self::TornDown
+            | Self::Remains => Weight::Blocks,
+            Self::BridgeVlan
+            | Self::Watch
+            | Self::Manifests
+            | Self::Refused
+            | Self::Backend
+            | Self::Flows => Weight::Told,
         }
     }
 }

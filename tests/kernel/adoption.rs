@@ -1,6 +1,7 @@
 //! Starting over standing rules, and leaving (promises P16, P17): what stands is adopted and only what differs is
 //! touched; teardown leaves the host as it was; other tables are never touched. Owned and watched tables alike.
 mod counters;
+mod foreign;
 
 use podwall_engine::{Options, ingest};
 use podwall_lab::{Cni, Netns, NodePlan};
@@ -11,12 +12,6 @@ use podwall_ruleset::{Delta, Ruleset};
 use crate::rig::{ALL, Hop, Rig, fallback, nft, open_backend, policy, town_guarded};
 
 const GUARDS: [Guard; 2] = [Guard::Owned, Guard::Watched];
-
-/// A table of somebody else's.
-const FOREIGN: &str = "add table inet somebody
-add chain inet somebody input { type filter hook input priority 0; policy accept; }
-add rule inet somebody input tcp dport 4242 counter drop
-add set inet somebody peers { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 } }";
 
 const CHOOSY: &str = "{podSelector: {matchLabels: {kind: cat}}, policyTypes: [Ingress, Egress], egress: [{to: [{namespaceSelector: {}}]}],
     ingress: [{from: [{podSelector: {matchLabels: {kind: ant}}}, {ipBlock: {cidr: 198.51.100.0/24, except: [198.51.100.128/25]}}],
@@ -118,25 +113,19 @@ fn an_adopted_table_is_changed_by_exactly_what_differs() {
 
 #[test]
 fn teardown_leaves_every_byte_of_the_host_as_it_was() {
-    if fallback().is_some() {
-        println!(
-            "skipped: nft(8) shows other bytes; the fallback's own tests compare iptables-save and ipset save"
-        );
-        return;
-    }
     for guard in GUARDS {
         let Some(rig) = town_guarded(Cni::Routed, guard) else { return };
         let nodes = [NodePlan::routed("other")];
         let fresh = Rig::guarded(&nodes, &[], &Options::default()).expect("one was started before");
         let netns = fresh.lab.node("other").expect("it is there").netns();
-        nft(netns, FOREIGN);
-        let before = nft(netns, "list ruleset");
+        foreign::plant(netns);
+        let before = foreign::everything(netns);
         let wanted = rig.filters["east"].engine.ruleset();
         adopt(netns, guard, wanted);
-        assert!(nft(netns, "list ruleset").len() > before.len());
+        assert!(foreign::everything(netns).len() > before.len() + 1000);
         let (standing, _) = adopt(netns, guard, &Ruleset::default());
         assert_eq!(standing, *wanted);
-        assert_eq!(nft(netns, "list ruleset"), before, "{guard:?}");
+        assert_eq!(foreign::everything(netns), before, "{guard:?}");
     }
 }
 
@@ -145,44 +134,40 @@ fn other_tables_are_the_same_bytes_whatever_we_commit() {
     for guard in GUARDS {
         let Some(mut rig) = town_guarded(Cni::Routed, guard) else { return };
         let netns = rig.lab.node("east").expect("it is there").netns().clone();
-        nft(&netns, FOREIGN);
-        let foreign =
-            |netns: &Netns| nft(netns, "list table inet somebody") + &nft(netns, "list table ip nat");
-        let before = foreign(&netns);
+        foreign::plant(&netns);
+        let before = foreign::theirs(&netns);
         rig.policy("red/cat", CHOOSY);
         rig.policy("red/shut", "{}");
         rig.delete("NetworkPolicy", "red/cat");
         rig.change(&podwall_engine::Change::Refused(std::collections::BTreeSet::new()));
         rig.commit();
         // Counters of kube-proxy's rules move with packets; there were none.
-        assert_eq!(foreign(&netns), before, "{guard:?}");
+        assert_eq!(foreign::theirs(&netns), before, "{guard:?}");
     }
 }
 
 #[test]
 fn a_foreign_hand_is_refused_by_an_owned_table_and_seen_in_a_watched_one() {
-    if fallback().is_some() {
-        println!("skipped: nft(8) cannot write into the fallback's sets; its own tests do the like");
-        return;
-    }
-    let command = "add element inet podwall c_links { \"lo\" }";
     for guard in GUARDS {
         let Some(mut rig) = ruled(guard) else { return };
         let filter = rig.filters.get_mut("east").expect("it is there");
         let wanted = filter.engine.ruleset().clone();
-        let done = crate::rig::try_nft(&filter.netns, command);
-        let observed = filter.backend.observe().expect("it can be read").or_empty();
-        match guard {
-            Guard::Owned => assert_eq!((done, observed), (false, wanted)),
-            Guard::Watched | Guard::Auto => {
-                assert!(done);
-                let repair = Delta::between(&observed, &wanted);
-                assert_eq!(repair.sets.len(), 1);
-                for stage in stages(&observed, &repair) {
-                    filter.backend.commit(&stage.transaction).expect("it is repaired");
-                }
-                assert_eq!(filter.backend.observe().expect("it can be read").or_empty(), wanted);
-            }
+        let done = foreign::meddle(&filter.netns);
+        let observed = filter.backend.observe().expect("it can be read");
+        let differs = !observed.alien.is_empty();
+        let observed = observed.or_empty();
+        if guard == Guard::Owned && fallback().is_none() {
+            assert_eq!((done, observed), (false, wanted));
+            continue;
         }
+        assert!(done);
+        let repair = Delta::between(&observed, &wanted);
+        assert!(repair.sets.len() == 1 || differs);
+        for stage in stages(&observed, &repair) {
+            filter.backend.commit(&stage.transaction).expect("it is repaired");
+        }
+        filter.backend.sweep().expect("it is repaired");
+        let observed = filter.backend.observe().expect("it can be read");
+        assert_eq!((observed.alien.as_slice(), observed.ruleset), (&[][..], Some(wanted)));
     }
 }

@@ -2,11 +2,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
-use podwall_lab::{Cni, Netns, Payload, Protocol};
+use podwall_lab::{Attachment, Cni, Netns, Payload, Protocol};
 use rustix::fd::OwnedFd;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recvfrom, sendto, socket};
 
+use crate::rig::stream::bound;
 use crate::rig::{Rig, WEB, town};
 
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -40,7 +41,7 @@ fn nameless(rig: &Rig, pod: &str) -> Vec<IpAddr> {
 /// Does a datagram to the address, sent out of the pod's interface, reach a server that listens on all addresses?
 fn reaches(rig: &Rig, from: &str, server: &Netns, to: IpAddr) -> bool {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let server = server.run(|| UdpSocket::bind((any, PORT))).expect("entered").expect("a free port");
+    let server = server.run(|| bound((any, PORT))).expect("entered").expect("a free port");
     server.set_read_timeout(Some(PATIENCE)).expect("a good time");
     let send = || {
         let socket = UdpSocket::bind((any, 0))?;
@@ -87,6 +88,87 @@ fn a_mute_pod_on_a_bridge_does_not_reach_its_node_at_a_link_local_address() {
     assert!(reaches(&rig, "blue/ant", &node, gateway));
     rig.policy("blue/mute", MUTE);
     assert!(!reaches(&rig, "blue/ant", &node, gateway));
+}
+
+/// The link-local address of an interface.
+fn link_local(netns: &Netns, link: &str) -> Ipv6Addr {
+    let table = || std::fs::read_to_string("/proc/thread-self/net/if_inet6");
+    let table = netns.run(table).expect("entered").expect("it has IPv6");
+    let line = table.lines().find(|line| line.starts_with("fe80") && line.ends_with(link)).expect("its own");
+    Ipv6Addr::from_bits(u128::from_str_radix(&line[..32], 16).expect("hexadecimal"))
+}
+
+/// Two sockets that have spoken with each other by link-local addresses.
+struct Acquainted {
+    opener: UdpSocket,
+    other: UdpSocket,
+    opened_from: SocketAddr,
+}
+
+impl Acquainted {
+    fn new(opener: (&Netns, &str), other: (&Netns, &str), port: u16) -> Self {
+        let any = Ipv6Addr::UNSPECIFIED;
+        let bind = |netns: &Netns, port| {
+            let socket = netns.run(|| UdpSocket::bind((any, port))).expect("entered").expect("a free port");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a good time");
+            socket
+        };
+        let to = link_local(other.0, other.1);
+        let (opened, other) = (bind(opener.0, 0), bind(other.0, port));
+        let link = rustix::net::netdevice::name_to_index(&opened, opener.1).expect("it is there");
+        opened.connect(SocketAddrV6::new(to, port, 0, link)).expect("it is on the link");
+        opened.send(b"hello").expect("it can be sent");
+        let (_, opened_from) = other.recv_from(&mut [0; 16]).expect("it is let through");
+        let pair = Self { opener: opened, other, opened_from };
+        assert_eq!((pair.answers(), pair.asks()), (true, true), "established");
+        pair
+    }
+
+    /// Is whoever opened the flow still heard?
+    fn asks(&self) -> bool {
+        self.opener.send(b"hello").is_ok() && self.other.recv(&mut [0; 16]).is_ok()
+    }
+
+    /// Is the other end?
+    fn answers(&self) -> bool {
+        self.other.send_to(b"hello", self.opened_from).is_ok() && self.opener.recv(&mut [0; 16]).is_ok()
+    }
+}
+
+#[test]
+fn old_flows_between_link_local_addresses_of_pods_on_one_bridge_end_when_one_is_isolated() {
+    let Some(mut rig) = town(Cni::Bridged) else { return };
+    let (ant, cat) = (netns(&rig, "blue/ant").clone(), netns(&rig, "red/cat").clone());
+    for (name, policy, undone) in [("red/shut", SHUT, true), ("blue/mute", MUTE, false)] {
+        let pair = Acquainted::new((&ant, "eth0"), (&cat, "eth0"), PORT + 1 + u16::from(undone));
+        rig.learn(&[crate::rig::policy(name, policy)]);
+        rig.commit_and_cut();
+        assert_eq!((pair.asks(), pair.answers()), (false, false), "{name}");
+        rig.delete("NetworkPolicy", name);
+        assert_eq!((pair.asks(), pair.answers()), (true, true), "{name} is gone");
+    }
+}
+
+#[test]
+fn old_link_local_flows_to_the_own_node_end_when_their_pod_is_isolated_and_the_nodes_own_go_on() {
+    for cni in [Cni::Routed, Cni::Bridged] {
+        let Some(mut rig) = town(cni) else { return };
+        let node = rig.lab.node("east").expect("it is there").netns().clone();
+        let link = |rig: &Rig, pod: &str| match (cni, rig.lab.pod(pod).expect("it is there").attachment()) {
+            (Cni::Routed, Attachment::Link(link)) => link.clone(),
+            (Cni::Bridged, _) | (_, Attachment::HostNetwork) => "cni0".to_owned(),
+        };
+        let (ant, cat) = (netns(&rig, "blue/ant").clone(), netns(&rig, "red/cat").clone());
+        let (ant_link, cat_link) = (link(&rig, "blue/ant"), link(&rig, "red/cat"));
+        let asked = Acquainted::new((&ant, "eth0"), (&node, &ant_link), PORT + 3);
+        let neighbours = Acquainted::new((&cat, "eth0"), (&node, &cat_link), PORT + 4);
+        let opened = Acquainted::new((&node, &ant_link), (&ant, "eth0"), PORT + 5);
+        rig.learn(&[crate::rig::policy("blue/mute", MUTE)]);
+        rig.commit_and_cut();
+        assert!(!asked.asks(), "{cni:?}: the mute pod");
+        assert_eq!(neighbours.asks(), cni == Cni::Routed, "{cni:?}: on a bridge nothing tells them apart");
+        assert_eq!((opened.asks(), opened.answers()), (true, true), "{cni:?}: what the node opened");
+    }
 }
 
 /// What passed to keep links alive.

@@ -1,5 +1,7 @@
 //! Pods on a bridge (the CNI plugins bridge and flannel): same truth, as long as br_netfilter hands bridged packets
 //! to the IP filters; and what happens when it does not, which is why the agent looks.
+use std::net::IpAddr;
+
 use podwall_lab::{BridgeFilter, Cni, Protocol};
 
 use crate::parity;
@@ -81,6 +83,20 @@ fn an_agent_whose_node_lets_bridged_packets_bypass_it_says_so_and_is_not_ready()
     agents.await_unready("east", "bridge-nf-call-ip6tables=1");
     restart(&mut agents, BridgeFilter::On);
     agents.await_ready("east");
+}
+
+#[test]
+fn a_packet_from_its_own_destination_is_shut_on_a_bridge_unless_it_was_sent_to_a_service() {
+    let Some(mut rig) = town(Cni::Bridged) else { return };
+    let forged = |rig: &Rig, from: &str| {
+        let own = rig.lab.pod("red/cat").expect("it is there").addresses();
+        let at = |address: &IpAddr| rig.arriving(from, *address, "red/cat", &openings(WEB));
+        own.iter().flat_map(at).collect::<Vec<_>>()
+    };
+    assert_eq!(forged(&rig, "blue/ant"), [EVERY, EVERY].concat(), "nobody is isolated");
+    rig.policy("red/shut", SHUT);
+    assert_eq!(forged(&rig, "blue/ant"), [], "a neighbour that says it is its victim");
+    rig.expect(ALL, |hop| !hop.to.lives_in("red") && !hop.from.lives_in("red") || hop.to.0 == hop.from.0);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod bridged;
 mod churn;
 mod commands;
 mod conformance;
+mod crash;
 mod flows;
 mod parity;
 mod pending;

@@ -5,6 +5,7 @@
 pub mod agents;
 mod filter;
 mod objects;
+pub mod programs;
 pub mod proxy;
 mod sighting;
 pub mod stream;

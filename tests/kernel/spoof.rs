@@ -6,6 +6,7 @@ use podwall_engine::Options;
 use podwall_engine::options::SpoofGuard;
 use podwall_lab::{Cni, Protocol};
 
+use crate::rig::stream::bound;
 use crate::rig::{EVERY, Rig, WEB, openings, town, town_with};
 
 /// Admits an ant, a part of the pod range nobody lives in, and the outside; nobody else.
@@ -119,7 +120,7 @@ fn a_second_address_on_its_interface_does_not_free_a_pod_that_may_send_nothing()
 fn reaches_gateway(rig: &Rig, pod: &str) -> bool {
     let pod = rig.lab.pod(pod).expect("it is there");
     let node = rig.lab.node(pod.node()).expect("it is there");
-    let server = node.netns().run(|| UdpSocket::bind("[::]:7777")).expect("a node").expect("a free port");
+    let server = node.netns().run(|| bound("[::]:7777")).expect("a node").expect("a free port");
     server.set_read_timeout(Some(Duration::from_millis(250))).expect("a good time");
     let send = || {
         let socket = UdpSocket::bind("[::]:0")?;

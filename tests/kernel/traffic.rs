@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use podwall_lab::{Cni, Outcome, Payload, Probe, Protocol};
 
+use crate::rig::stream::bound;
 use crate::rig::{Actor, Rig, WEB, town};
 
 const QUICK: Duration = Duration::from_millis(300);
@@ -160,8 +161,7 @@ fn once_an_idle_flow_is_forgotten_the_next_datagram_is_judged_in_its_own_directi
         }
     }
     for (client, server) in addresses(&rig, "red/ant").into_iter().zip(addresses(&rig, "red/cat")) {
-        let bind =
-            |address: IpAddr, port: u16| move || UdpSocket::bind((address, port)).expect("a free port");
+        let bind = |address: IpAddr, port: u16| move || bound((address, port)).expect("a free port");
         let asker = run(&rig, "red/ant", bind(client, 6001));
         let answerer = run(&rig, "red/cat", bind(server, 6002));
         asker.set_read_timeout(Some(SLOW)).expect("a good time");

@@ -42,6 +42,7 @@ pub struct Options {
 /// The backend on iptables and ipset, in the network namespace of the thread that calls it.
 pub struct Iptables {
     variant: Variant,
+    why: String,
     families: Vec<Family>,
     capabilities: Capabilities,
     warnings: Vec<String>,
@@ -77,8 +78,18 @@ impl Iptables {
         };
         let families =
             Family::BOTH.into_iter().filter(|family| probed.ipv6 || *family == Family::V4).collect();
-        let (variant, warnings) = (probed.variant, probed.warnings);
-        Ok(Self { variant, families, capabilities, warnings, standing: None })
+        let (variant, why, warnings) = (probed.variant, probed.why, probed.warnings);
+        Ok(Self { variant, why, families, capabilities, warnings, standing: None })
+    }
+
+    /// Which variant is used.
+    pub const fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    /// Why this variant, for people.
+    pub fn why(&self) -> &str {
+        &self.why
     }
 
     /// What the operator should know of the host.
@@ -117,7 +128,11 @@ impl Iptables {
             apply_op(&mut ruleset, op).map_err(|errno| refused(ops, index, &errno.to_string()))?;
         }
         let unsuited = |(op, unsuited): (usize, Unsuited)| refused(ops, op, &unsuited.to_string());
-        let edits = ipset::Edits::of(ops, &standing.ruleset, &ruleset).map_err(unsuited)?;
+        let mut edits = ipset::Edits::of(ops, &standing.ruleset, &ruleset).map_err(unsuited)?;
+        if ops.contains(&Op::DeleteTable) {
+            // Those we have no name for, too.
+            standing.image.sets.keys().for_each(|name| edits.destroy(0, name));
+        }
         let touched = Touched::of(ops, &standing.ruleset, &ruleset);
         let mut change = touched.change(standing, &ruleset).map_err(unsuited)?;
         change.after.retain(&self.families);
@@ -304,7 +319,7 @@ fn settle(image: &mut Image, mut change: Change) {
 }
 
 /// Destroys sets nobody names any more; answers those the kernel would not let go, which the next reading finds.
-fn destroy(edits: &ipset::Edits) -> Result<Vec<(String, crate::image::Ipset)>, BackendError> {
+pub(crate) fn destroy(edits: &ipset::Edits) -> Result<Vec<(String, crate::image::Ipset)>, BackendError> {
     let mut names: Vec<&str> = edits.gone().map(|(name, _)| name).collect();
     for attempt in 0..ATTEMPTS {
         if names.is_empty() {
@@ -326,13 +341,13 @@ fn destroy(edits: &ipset::Edits) -> Result<Vec<(String, crate::image::Ipset)>, B
     Ok(names.into_iter().map(|name| (name.to_owned(), crate::image::Ipset::default())).collect())
 }
 
-fn unread(program: &str, said: &Said) -> BackendError {
+pub(crate) fn unread(program: &str, said: &Said) -> BackendError {
     let source = io::Error::other(said.stderr.trim().to_owned());
     BackendError::Io { doing: format!("reading what stands: {program}: {source}"), source }
 }
 
 /// What a program's refusal means.
-fn complaint(said: &Said, ops: &[Op], lines: &[usize]) -> BackendError {
+pub(crate) fn complaint(said: &Said, ops: &[Op], lines: &[usize]) -> BackendError {
     let reason =
         said.stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
     if said.status.code() == Some(LOCKED) {
@@ -368,4 +383,4 @@ fn refused(ops: &[Op], op: usize, reason: &str) -> BackendError {
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

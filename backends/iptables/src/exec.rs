@@ -1,12 +1,16 @@
 //! The only place that starts a program: bounded, its text given and taken whole.
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long any program may take; iptables itself waits 5 s for its lock.
-const PATIENCE: Duration = Duration::from_secs(60);
+use rustix::fs::{MemfdFlags, memfd_create};
+
+/// How long any program may take; iptables itself waits 5 s for its lock. A commit starts several, and the agent's
+/// liveness ends at 90 s.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a program said.
 #[derive(Debug)]
@@ -47,15 +51,11 @@ pub(crate) fn run(program: &'static str, arguments: &[&str], input: String) -> R
     let failed = |source| Error::Io { program, source };
     let mut command = Command::new(program);
     command.args(arguments).env("LC_ALL", "C");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(given(input).map_err(failed)?).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => Error::Missing { program },
         _ => failed(source),
     })?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that stops reading says why on stderr; the broken pipe tells nothing more.
-        thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
-    }
     let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let deadline = Instant::now() + PATIENCE;
     let mut texts = Vec::new();
@@ -71,6 +71,18 @@ pub(crate) fn run(program: &'static str, arguments: &[&str], input: String) -> R
     let stderr = texts.pop().unwrap_or_default();
     let stdout = texts.pop().unwrap_or_default();
     Ok(Said { status, stdout, stderr })
+}
+
+/// All of it before the program starts: a text that ends where we died could end within an address, and name another
+/// (`ipset restore` carries out each line as it comes).
+fn given(input: String) -> std::io::Result<Stdio> {
+    if input.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let mut file = File::from(memfd_create("podwall", MemfdFlags::CLOEXEC)?);
+    file.write_all(&input.into_bytes())?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 fn collect(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<std::io::Result<String>> {

@@ -6,7 +6,7 @@ use podwall_ruleset::{BackendError, Growth, Op, Ruleset, SetName, SetSpec};
 
 use crate::image::{Image, Ipset};
 use crate::lower::{Unsuited, set};
-use crate::names::{self, SET_PREFIX};
+use crate::names;
 
 /// What happens to one ipset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,7 +212,7 @@ pub(crate) fn read(text: &str, image: &mut Image) -> Result<(), BackendError> {
         let (Some(verb), Some(name), Some(rest)) = (words.next(), words.next(), words.next()) else {
             continue;
         };
-        if !name.starts_with(SET_PREFIX) {
+        if !names::is_set_of_ours(name) {
             continue;
         }
         match verb {

@@ -10,6 +10,7 @@
 //! as it stands is alien.
 
 mod backend;
+mod detect;
 mod exec;
 mod image;
 mod ipset;
@@ -18,8 +19,12 @@ mod names;
 mod observe;
 mod own;
 mod probe;
+mod remains;
 mod restore;
 mod tag;
+mod text;
 
 pub use backend::{Iptables, Options};
 pub use probe::{Choice, Variant};
+pub use remains::Remains;
+pub use text::{Listing, listing};

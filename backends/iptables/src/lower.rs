@@ -153,6 +153,7 @@ pub(crate) fn applies(rule: &Rule, family: Family) -> bool {
         | Match::Port(..)
         | Match::State(_)
         | Match::OriginalDirection
+        | Match::Translated
         | Match::TcpNotOpening
         | Match::InputLink(_)
         | Match::SctpNotOpening

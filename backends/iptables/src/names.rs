@@ -4,12 +4,13 @@
 //! (`IPSET_MAXNAMELEN`). Neutral names are 23 at most where they are made from content.
 use podwall_ruleset::{ChainName, Digest, Family, SetName, Shape};
 
-/// Every chain of ours begins so.
-pub(crate) const CHAIN_PREFIX: &str = "PW";
-/// Every set of ours begins so.
-pub(crate) const SET_PREFIX: &str = "pw";
 /// The chain of reverse path checks, which the kernel offers only before routing (`xt_rpfilter`).
 pub(crate) const REVERSE_PATH: &str = "PWR";
+
+/// The chain kernel features are tried in; nobody enters it.
+pub(crate) const TRIAL_CHAIN: &str = "PWT";
+/// The set they are tried with.
+pub(crate) const TRIAL_SET: &str = "pwt4";
 
 const CHAIN_LIMIT: usize = 28;
 const SET_LIMIT: usize = 31;
@@ -56,6 +57,31 @@ pub(crate) fn ipset(set: &SetName, shape: Shape) -> Option<Result<String, TooLon
         Shape::Services | Shape::Links | Shape::Verdicts(_) | Shape::Meter(_) => return None,
     };
     Some(within(format!("pw{letter}_{set}"), SET_LIMIT))
+}
+
+/// Is the name of a chain one of those above? Somebody else's may begin with the same two letters.
+pub(crate) fn is_chain_of_ours(name: &str) -> bool {
+    ["PW-", "PWM-", "PWS-", "PWL-"].iter().any(|prefix| name.starts_with(prefix))
+        || [REVERSE_PATH, TRIAL_CHAIN].contains(&name)
+}
+
+/// Is the name of an ipset one of ours?
+pub(crate) fn is_set_of_ours(name: &str) -> bool {
+    let rest = name.strip_prefix("pw").and_then(|rest| rest.split_at_checked(1));
+    name == TRIAL_SET || rest.is_some_and(|(_, rest)| rest.starts_with('_'))
+}
+
+/// Is a line of iptables-save, `-A chain rule`, in one of our chains, or does it lead to one?
+pub(crate) fn is_rule_of_ours(line: &str) -> bool {
+    let mut words = line.split(' ');
+    words.nth(1).is_some_and(is_chain_of_ours) || target(line).is_some_and(is_chain_of_ours)
+}
+
+/// Where a line of iptables-save leads. A target's options follow its name, and comments may hold anything, so only
+/// the last such word counts; a chain has no options.
+fn target(line: &str) -> Option<&str> {
+    let (rest, name) = line.rsplit_once(' ')?;
+    ["-j", "-g"].iter().any(|word| rest.ends_with(word)).then_some(name)
 }
 
 /// The families in which a chain exists. Like [`Growth::of`](podwall_ruleset::Growth::of) it goes by the name:

@@ -1,9 +1,9 @@
 //! Which iptables the host uses, and what its kernel can do: found out by trying, in a chain nobody enters.
-use std::fs;
-
 use podwall_ruleset::{BackendError, Family};
 
+use crate::detect::detect;
 use crate::exec::{self, Error, Said};
+use crate::names::{TRIAL_CHAIN, TRIAL_SET};
 
 /// Which of the two programs named iptables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(crate) enum Program {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Probed {
     pub(crate) variant: Variant,
+    /// For people: why this variant.
+    pub(crate) why: String,
     pub(crate) ipv6: bool,
     pub(crate) reverse_path: bool,
     pub(crate) log: bool,
@@ -82,20 +84,22 @@ pub(crate) fn failed(error: Error) -> BackendError {
 
 /// Looks at the host and tries what we need.
 pub(crate) fn probe(choice: Choice) -> Result<Probed, BackendError> {
-    let mut warnings = Vec::new();
-    let variant = match choice {
-        Choice::Forced(variant) => variant,
-        Choice::Detect => detect(&mut warnings)?,
+    let (variant, why, warnings) = match choice {
+        Choice::Forced(variant) => (variant, "it was asked for".to_owned(), Vec::new()),
+        Choice::Detect => {
+            let found = detect()?;
+            (found.variant, found.why, found.mixed.into_iter().collect())
+        }
     };
-    let ipset =
-        exec::run("ipset", &["restore", "-exist"], "create pwt4 hash:ip\n".to_owned()).map_err(failed)?;
+    let ipset = exec::run("ipset", &["restore", "-exist"], format!("create {TRIAL_SET} hash:ip\n"));
+    let ipset = ipset.map_err(failed)?;
     if !ipset.status.success() {
         return Err(unsupported("ipset (modprobe ip_set_hash_ip, CAP_NET_ADMIN)", &ipset));
     }
     let found = trials(variant);
-    exec::run("ipset", &["restore", "-exist"], "destroy pwt4\n".to_owned()).map_err(failed)?;
+    exec::run("ipset", &["restore", "-exist"], format!("destroy {TRIAL_SET}\n")).map_err(failed)?;
     let (ipv6, reverse_path, log) = found?;
-    Ok(Probed { variant, ipv6, reverse_path, log, warnings })
+    Ok(Probed { variant, why, ipv6, reverse_path, log, warnings })
 }
 
 fn trials(variant: Variant) -> Result<(bool, bool, bool), BackendError> {
@@ -125,10 +129,10 @@ fn trials(variant: Variant) -> Result<(bool, bool, bool), BackendError> {
 /// Loads one rule into a chain nobody enters, and takes it out again.
 fn attempt(variant: Variant, family: Family, rule: &str) -> Result<Said, BackendError> {
     let program = variant.program(family, Program::Restore);
-    let load = format!("*mangle\n:PWT - [0:0]\n-A PWT {rule}\nCOMMIT\n");
+    let load = format!("*mangle\n:{TRIAL_CHAIN} - [0:0]\n-A {TRIAL_CHAIN} {rule}\nCOMMIT\n");
     let said = exec::run(program, &["-w", "5", "--noflush"], load).map_err(failed)?;
     if said.status.success() {
-        let unload = "*mangle\n:PWT - [0:0]\n-X PWT\nCOMMIT\n".to_owned();
+        let unload = format!("*mangle\n:{TRIAL_CHAIN} - [0:0]\n-X {TRIAL_CHAIN}\nCOMMIT\n");
         exec::run(program, &["-w", "5", "--noflush"], unload).map_err(failed)?;
     }
     Ok(said)
@@ -137,35 +141,4 @@ fn attempt(variant: Variant, family: Family, rule: &str) -> Result<Said, Backend
 fn unsupported(needs: &str, said: &Said) -> BackendError {
     let reason = said.stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
     BackendError::Unsupported { needs: format!("{needs}: {reason}") }
-}
-
-/// The variant whose tables hold rules of others; nft when both or none do (`nftables.md` section 4).
-fn detect(warnings: &mut Vec<String>) -> Result<Variant, BackendError> {
-    // Only a look into the list of tables: legacy's own programs would make the tables they are asked for.
-    let tables = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
-    let legacy: Vec<&str> = tables.lines().filter(|table| holds_rules(Variant::Legacy, table)).collect();
-    if legacy.is_empty() {
-        let usable = exec::run("iptables-nft-save", &["-t", "mangle"], String::new());
-        return match usable {
-            Ok(said) if said.status.success() => Ok(Variant::Nft),
-            Ok(_) | Err(Error::Missing { .. }) => Ok(Variant::Legacy),
-            Err(error) => Err(failed(error)),
-        };
-    }
-    let all = ["filter", "nat", "mangle", "raw", "security"];
-    let nft: Vec<&str> = all.into_iter().filter(|table| holds_rules(Variant::Nft, table)).collect();
-    if nft.is_empty() {
-        return Ok(Variant::Legacy);
-    }
-    warnings.push(format!(
-        "this host mixes two kinds of iptables: tables {} are legacy, tables {} are nft; both see every packet",
-        legacy.join(", "),
-        nft.join(", ")
-    ));
-    Ok(Variant::Nft)
-}
-
-fn holds_rules(variant: Variant, table: &str) -> bool {
-    let said = exec::run(variant.program(Family::V4, Program::Save), &["-t", table], String::new());
-    said.is_ok_and(|said| said.stdout.lines().any(|line| line.starts_with("-A ")))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use podwall_ruleset::Family;
 
 use crate::image::{Image, Jump, Place, hook_name, hook_of};
-use crate::names::CHAIN_PREFIX;
+use crate::names::is_chain_of_ours;
 
 /// The table of ours (decision L10).
 pub(crate) const TABLE: &str = "mangle";
@@ -112,7 +112,7 @@ pub(crate) fn read(family: Family, text: &str, saved: &mut Saved) {
             ours = table == TABLE;
         } else if ours && let Some(chain) = line.strip_prefix(':') {
             let name = chain.split(' ').next().unwrap_or_default();
-            if name.starts_with(CHAIN_PREFIX) {
+            if is_chain_of_ours(name) {
                 let place = (family, name.to_owned());
                 saved.image.chains.entry(place.clone()).or_default();
                 saved.counts.entry(place).or_default();
@@ -141,13 +141,13 @@ impl<'a> Counted<'a> {
     fn note(&self, family: Family, saved: &mut Saved) {
         if let Some(hook) = hook_of(self.chain) {
             let target = self.rule.split(' ').next_back().unwrap_or_default();
-            if target.starts_with(CHAIN_PREFIX) {
+            if is_chain_of_ours(target) {
                 let jump = Jump { hook: hook_name(hook), line: self.rule.to_owned() };
                 if !saved.image.jumps.insert((family, jump)) {
                     saved.repeated.push(format!("{}: a second jump to {target}", self.chain));
                 }
             }
-        } else if self.chain.starts_with(CHAIN_PREFIX) {
+        } else if is_chain_of_ours(self.chain) {
             let place = (family, self.chain.to_owned());
             saved.counts.entry(place.clone()).or_default().push(self.count);
             saved.image.chains.entry(place).or_default().push(self.rule.to_owned());

@@ -130,6 +130,7 @@ fn question(question: &Match) -> String {
             format!("z{}", states.iter().map(|state| state_letter(*state)).collect::<String>())
         }
         Match::OriginalDirection => "o".to_owned(),
+        Match::Translated => "x".to_owned(),
         Match::TcpNotOpening => "t".to_owned(),
         Match::SctpNotOpening => "s".to_owned(),
         Match::InputLink(link) => format!("w{link}"),
@@ -160,6 +161,7 @@ fn read_question(word: &str) -> Option<Match> {
         "b" => Match::Broadcast,
         "z" => Match::State(rest.chars().map(read_state).collect::<Option<_>>()?),
         "o" => Match::OriginalDirection,
+        "x" => Match::Translated,
         "t" => Match::TcpNotOpening,
         "w" => Match::InputLink(LinkName::new(rest).ok()?),
         "s" => Match::SctpNotOpening,

@@ -176,6 +176,8 @@ pub enum Match {
     State(Vec<ConnState>),
     /// The packet travels in the direction of the flow's first packet.
     OriginalDirection,
+    /// Destination NAT changed where the flow goes (`IPS_DST_NAT`).
+    Translated,
     /// TCP, and of FIN, SYN, RST and ACK not exactly SYN alone is set: no client opens a connection so.
     TcpNotOpening,
     /// SCTP, and its first chunk is no INIT: no client opens an association so, though conntrack takes a HEARTBEAT

@@ -20,6 +20,8 @@ pub struct Packet {
     pub state: ConnState,
     /// Does it travel in the direction of the flow's first packet?
     pub original_direction: bool,
+    /// Did destination NAT change where its flow goes?
+    pub translated: bool,
     /// Interface of arrival, if it matters.
     pub input_link: Option<LinkName>,
     /// Does the route back to the source leave by the interface of arrival?
@@ -80,8 +82,9 @@ impl Transport {
 }
 
 impl Packet {
-    /// The first packet of a flow through the forward hook, its source genuine.
-    pub const fn opening(source: IpAddr, destination: IpAddr, transport: Transport) -> Self {
+    /// The first packet of a flow through the forward hook, its source genuine. What is from an address to itself was
+    /// sent elsewhere, then: otherwise it never leaves who sends it.
+    pub fn opening(source: IpAddr, destination: IpAddr, transport: Transport) -> Self {
         Self {
             hook: Hook::Forward,
             source,
@@ -89,6 +92,7 @@ impl Packet {
             transport,
             state: ConnState::New,
             original_direction: true,
+            translated: source == destination,
             input_link: None,
             reverse_path: true,
             hop_limit: HOP_LIMIT,

@@ -77,6 +77,7 @@ impl Chain {
                 | Match::Broadcast
                 | Match::State(_)
                 | Match::OriginalDirection
+                | Match::Translated
                 | Match::TcpNotOpening
                 | Match::SctpNotOpening
                 | Match::InputLink(_)

@@ -50,7 +50,7 @@
 //! ## What the layout must keep for this to hold
 //! Opening sets are asked only by rules that return, closing ones only by rules that drop or go to such; a packet
 //! from an address to itself is always let through (hairpin), since it is the one that meets both elements of
-//! one address; maps are named `in...` by destination and `eg...` by source, others count as contended.
+//! one address (one that was not translated is forged: it gains the mixture of a commit at most); maps are named `in...` by destination and `eg...` by source, others count as contended.
 use crate::delta::Delta;
 use crate::ruleset::Ruleset;
 use crate::transaction::{Op, Transaction};

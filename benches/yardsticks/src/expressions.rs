@@ -105,6 +105,11 @@ impl Body {
                 self.push(conntrack(sys::libc::NFT_CT_DIRECTION as u32));
                 self.push(compare(EQUAL, &[0]));
             }
+            Match::Translated => {
+                self.push(conntrack(sys::libc::NFT_CT_STATUS as u32));
+                self.push(masked(&(1_u32 << 5).to_ne_bytes()));
+                self.push(compare(UNEQUAL, &[0; 4]));
+            }
             Match::TcpNotOpening => {
                 self.protocol(Protocol::TCP);
                 self.push(payload(TRANSPORT, 13, 1, FIRST));

@@ -19,6 +19,8 @@ pub(super) struct Recheck {
     jobs: Sender<Job>,
     tightened: BTreeSet<IpAddr>,
     released: BTreeSet<IpAddr>,
+    /// Flows of these are looked at without the rule.
+    reviewed: BTreeSet<IpAddr>,
     /// Addresses the rule judges now.
     armed: BTreeSet<IpAddr>,
     number: u64,
@@ -26,14 +28,20 @@ pub(super) struct Recheck {
 
 impl Recheck {
     pub(super) fn new(jobs: Sender<Job>) -> Self {
-        let (tightened, released, armed) = Default::default();
-        Self { jobs, tightened, released, armed, number: 0 }
+        let (tightened, released, reviewed, armed) = Default::default();
+        Self { jobs, tightened, released, reviewed, armed, number: 0 }
     }
 
     /// Flows of these addresses must be looked at once the rules stand.
     pub(super) fn owe(&mut self, tightened: &BTreeSet<IpAddr>, released: &BTreeSet<IpAddr>) {
         self.tightened.extend(tightened);
         self.released.extend(released);
+    }
+
+    /// Flows of these are looked at although no rule changed: what is forbidden among them went on for as long as no
+    /// agent ran, so the rule, which costs every packet a look and the table a write, is not armed for the last moment.
+    pub(super) fn review(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.reviewed = addresses;
     }
 
     /// Nothing is owed: the flows there are were never judged (decision L2).
@@ -53,7 +61,11 @@ impl Recheck {
             Established::Recheck => tightened.into_iter().chain(owned).collect(),
             Established::Keep => owned,
         };
-        if judged.is_empty() && gone.is_empty() {
+        let reviewed = match established {
+            Established::Recheck => std::mem::take(&mut self.reviewed),
+            Established::Keep => BTreeSet::new(),
+        };
+        if judged.is_empty() && gone.is_empty() && reviewed.is_empty() {
             // A repair takes the rule away while its flows are still being looked at.
             return if self.armed.is_empty() { Ok(()) } else { self.arm(kernel) };
         }
@@ -61,11 +73,10 @@ impl Recheck {
         self.armed.extend(&judged);
         let armed = self.arm(kernel);
         let ruleset = kernel.standing().clone();
-        let job = Job { number: self.number, judged: self.armed.clone(), released: gone, ruleset };
+        let looked_at = self.armed.union(&reviewed).copied().collect();
+        let job = Job { number: self.number, judged: looked_at, released: gone, ruleset };
         if self.jobs.send(job).is_err() {
-            tracing::error!(
-                "the flows thread is gone; flows that are no longer allowed go on until they end"
-            );
+            tracing::error!("the flows thread is gone; the next agent cuts what is no longer allowed");
         }
         armed
     }

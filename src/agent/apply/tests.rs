@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::*;
 
 mod adversary;
+mod switch;
 
 /// A fake the test can look into while the applier holds it.
 #[derive(Clone)]
@@ -78,19 +79,33 @@ struct Case {
     outcomes: UnboundedReceiver<Outcome>,
     jobs: Receiver<Job>,
     engine: Engine,
+    state: tempfile::TempDir,
 }
 
 impl Case {
     fn over(fake: Fake) -> Self {
+        Self::with(fake, tempfile::tempdir().unwrap())
+    }
+
+    /// Another agent in a state folder that an earlier one may have used.
+    fn with(fake: Fake, state: tempfile::TempDir) -> Self {
+        Self::beside(fake, state, switch::nothing())
+    }
+
+    /// The same, where earlier agents used other packet filters.
+    fn beside(fake: Fake, state: tempfile::TempDir, elsewhere: Elsewhere) -> Self {
         let backend = Shared::new(fake);
         let (sender, outcomes) = tokio::sync::mpsc::unbounded_channel();
         let (jobs, received) = mpsc::channel();
         let applier = Applier::new(Setup {
             backend: Box::new(backend.clone()),
+            place: "memory",
+            elsewhere,
             start_listening: Box::new(|| Ok(())),
             established: Established::Recheck,
             outcomes: sender,
             jobs,
+            adoption: Adoption::open(state.path()),
             telemetry: Telemetry::default(),
         });
         let mut engine = Engine::new(NodeName::from("a"), Options::default());
@@ -98,7 +113,7 @@ impl Case {
             engine.apply(change);
         }
         engine.take();
-        Self { backend, applier, outcomes, jobs: received, engine }
+        Self { backend, applier, outcomes, jobs: received, engine, state }
     }
 
     /// An agent that has adopted an empty kernel.
@@ -206,8 +221,62 @@ fn a_table_that_stands_as_wanted_is_adopted_without_a_write() {
     let mut case = Case::over(Fake::holding(wanted));
     case.settle();
     assert_eq!(case.backend.commits(), 0);
-    assert!(case.jobs.try_recv().is_err());
     assert_eq!(case.concerns(), "ready\n");
+}
+
+#[test]
+fn flows_that_a_killed_agent_had_not_come_to_are_judged_by_the_next_without_a_write() {
+    let wanted = Case::settled().engine.ruleset().clone();
+    let mut case = Case::over(Fake::holding(wanted));
+    case.settle();
+    assert_eq!(case.jobs.try_recv().unwrap().judged, [1, 2].map(address).into());
+    case.applier.audit();
+    case.settle();
+    assert!(case.jobs.try_recv().is_err(), "once is enough");
+    assert_eq!(case.backend.commits(), 0);
+}
+
+#[test]
+fn whoever_keeps_established_flows_keeps_them_over_a_restart_too() {
+    let wanted = Case::settled().engine.ruleset().clone();
+    let mut case = Case::over(Fake::holding(wanted));
+    case.applier.established = Established::Keep;
+    case.settle();
+    assert!(case.jobs.try_recv().is_err());
+}
+
+#[test]
+fn a_table_that_went_away_while_no_agent_ran_is_no_first_adoption() {
+    let Case { state, .. } = Case::settled();
+    let mut case = Case::with(Fake::default(), state);
+    case.settle();
+    assert_eq!(case.jobs.try_recv().unwrap().judged, [1, 2].map(address).into());
+    assert!(case.stands_as_wanted());
+}
+
+#[test]
+fn how_strict_a_node_was_outlives_its_table() {
+    let mut case = Case::settled();
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        case = Case::with(Fake::default(), case.state);
+        case.applier.due(Instant::now());
+        while let Ok(outcome) = case.outcomes.try_recv() {
+            said.extend(matches!(outcome, Outcome::Standing(_)).then_some(outcome));
+        }
+        case.engine.apply(Change::GraceOver);
+        case.give_whole();
+    }
+    assert_eq!(said, [Outcome::Standing(Standing::Lenient), Outcome::Standing(Standing::Strict)]);
+}
+
+#[test]
+fn a_node_that_was_torn_down_is_new_to_the_next_agent() {
+    let mut case = Case::settled();
+    case.applier.tear_down().unwrap();
+    let mut next = Case::with(Fake::default(), case.state);
+    next.settle();
+    assert!(next.jobs.try_recv().is_err());
 }
 
 #[test]
@@ -318,7 +387,7 @@ fn a_chain_the_kernel_keeps_refusing_is_blamed_and_everything_else_is_enforced()
     }
     let mut case = Case::settled();
     let picky = Picky(case.backend.clone());
-    case.applier.kernel = Kernel::new(Box::new(picky), Box::new(|| Ok(())), Telemetry::default());
+    case.applier.kernel = Kernel::new(Box::new(picky), "memory", Box::new(|| Ok(())), Telemetry::default());
     case.applier.state = State::Lost { cause: RepairCause::Start, ask: Some(Instant::now()) };
     case.settle();
     case.change(Change::Policy(policy("open", Some("192.0.2.0/25"))));
@@ -389,6 +458,29 @@ fn a_repair_while_flows_are_looked_at_leaves_them_armed() {
     case.applier.lose(RepairCause::Audit);
     case.settle();
     assert!(!case.backend.table().unwrap().chains[&names::recheck()].rules.is_empty());
+}
+
+#[test]
+fn without_the_thread_that_cuts_flows_the_agent_ends_and_the_rules_stand() {
+    let case = Case::settled();
+    let before = case.backend.table();
+    let (works, received) = mpsc::channel();
+    works.send(Work::FlowsEnded).unwrap();
+    let (outcomes, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let setup = Setup {
+        backend: Box::new(case.backend.clone()),
+        place: "memory",
+        elsewhere: switch::nothing(),
+        start_listening: Box::new(|| Ok(())),
+        established: Established::Recheck,
+        outcomes,
+        jobs: mpsc::channel().0,
+        adoption: Adoption::open(case.state.path()),
+        telemetry: Telemetry::default(),
+    };
+    run(setup, &received);
+    assert_eq!(heard.blocking_recv(), None, "the planner learns of it, and with it the agent ends");
+    assert_eq!(case.backend.table(), before);
 }
 
 #[test]

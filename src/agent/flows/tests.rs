@@ -124,6 +124,13 @@ fn exactly_the_forbidden_flows_of_the_judged_addresses_are_cut() {
 }
 
 #[test]
+fn the_end_of_the_thread_is_told() {
+    let (bench, reports) = bench();
+    drop(start(bench).unwrap());
+    assert!(matches!(reports.recv_timeout(Duration::from_secs(10)), Ok(Work::FlowsEnded)));
+}
+
+#[test]
 fn what_the_node_itself_opened_is_never_cut() {
     let (bench, reports) = bench();
     bench.own.set([ip("10.0.0.254")].into());

@@ -19,16 +19,32 @@ use super::view::{Hanging, View};
 /// than kubelet's default grace period would matter only for pods deleted by force.
 const LINGER: Duration = Duration::from_secs(30);
 
+/// How long an interface of its own must be gone before the address is let go: routing daemons take routes away and
+/// put them back at once.
+const FLAP: Duration = Duration::from_secs(1);
+
+/// How long a live pod may have no interface before that is worth a word: its route follows its address within
+/// moments, and after a reboot its address is known before it runs.
+const UNSEEN: Duration = Duration::from_secs(30);
+
 /// The local pods and their links.
 #[derive(Debug)]
 pub struct Locals {
     node: NodeName,
-    pods: BTreeMap<PodUid, Vec<IpAddr>>,
+    pods: BTreeMap<PodUid, Local>,
     view: Arc<View>,
     links: Links,
+    /// Addresses of live pods that hang on no interface known to be of pods.
+    unseen: BTreeMap<IpAddr, Unseen>,
     lingering: BTreeMap<IpAddr, Linger>,
     /// Something came since the last look; most changes in a large cluster are about other nodes.
     fresh: bool,
+}
+
+#[derive(Debug)]
+struct Local {
+    addresses: Vec<IpAddr>,
+    life: Life,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,13 +52,42 @@ struct Linger {
     since: Instant,
     /// It had an interface of its own, whose end is the address's end.
     exclusive: bool,
+    /// Since when that has been gone.
+    gone: Option<Instant>,
+}
+
+impl Linger {
+    const fn new(since: Instant) -> Self {
+        Self { since, exclusive: false, gone: None }
+    }
+
+    /// Whether an interface of its own is there just now.
+    fn look(&mut self, is_there: bool, now: Instant) {
+        self.exclusive |= is_there;
+        self.gone = if is_there { None } else { self.gone.or(Some(now)) };
+    }
+
+    /// When the address may be let go; `None`: while its interface stands.
+    fn end(&self) -> Option<Instant> {
+        let pause = if self.exclusive { FLAP } else { LINGER };
+        let from = if self.exclusive { self.gone } else { Some(self.since) };
+        from.map(|from| from + pause)
+    }
+}
+
+/// An address whose interface is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unseen {
+    since: Instant,
+    /// The bridge it is on, if that leads out of the node too.
+    bridge: Option<LinkName>,
 }
 
 impl Locals {
     /// No pods and no links yet.
     pub fn new(node: NodeName) -> Self {
-        let (pods, lingering) = (BTreeMap::new(), BTreeMap::new());
-        Self { node, pods, view: Arc::default(), links: Links::default(), lingering, fresh: true }
+        let (pods, unseen, lingering) = Default::default();
+        Self { node, pods, view: Arc::default(), links: Links::default(), unseen, lingering, fresh: true }
     }
 
     /// Takes note of a pod that came, changed or went.
@@ -50,7 +95,8 @@ impl Locals {
         match change {
             Change::Pod(pod) if self.is_local(pod) => {
                 self.fresh = true;
-                self.pods.insert(pod.uid.clone(), pod.addresses.clone());
+                let local = Local { addresses: pod.addresses.clone(), life: pod.life };
+                self.pods.insert(pod.uid.clone(), local);
             }
             Change::Pod(Pod { uid, .. }) | Change::PodGone(uid) => {
                 self.fresh |= self.pods.remove(uid).is_some();
@@ -78,7 +124,10 @@ impl Locals {
 
     /// What the engine must hear; `held` are the addresses it keeps shut.
     pub fn settle(&mut self, held: &BTreeSet<IpAddr>, now: Instant) -> Vec<Change> {
-        if !std::mem::take(&mut self.fresh) && held.is_empty() && self.lingering.is_empty() {
+        let fresh = std::mem::take(&mut self.fresh);
+        if fresh {
+            self.note_unseen(now);
+        } else if held.is_empty() && self.lingering.is_empty() {
             return Vec::new();
         }
         let before = std::mem::take(&mut self.links);
@@ -89,12 +138,10 @@ impl Locals {
         }
         self.lingering.retain(|address, _| held.contains(address));
         for address in held {
-            let was_exclusive = is_exclusive(before.attachments.get(address));
-            let linger =
-                self.lingering.entry(*address).or_insert(Linger { since: now, exclusive: was_exclusive });
-            let has_link = is_exclusive(self.links.attachments.get(address));
-            linger.exclusive |= has_link;
-            if !has_link && (linger.exclusive || now >= linger.since + LINGER) {
+            let linger = self.lingering.entry(*address).or_insert(Linger::new(now));
+            linger.exclusive |= is_exclusive(before.attachments.get(address));
+            linger.look(is_exclusive(self.links.attachments.get(address)), now);
+            if linger.end().is_some_and(|end| now >= end) {
                 changes.push(Change::AddressFree(*address));
             }
         }
@@ -103,8 +150,22 @@ impl Locals {
 
     /// When to settle again even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
-        let timed = self.lingering.values().filter(|linger| !linger.exclusive);
-        timed.map(|linger| linger.since + LINGER).min()
+        self.lingering.values().filter_map(Linger::end).min()
+    }
+
+    /// A live pod whose packets podwall may not get to see, or cannot tell from others', in words.
+    pub fn unseen(&self, now: Instant) -> Option<String> {
+        let (address, unseen) = self.unseen.iter().find(|(_, unseen)| now >= unseen.since + UNSEEN)?;
+        Some(match &unseen.bridge {
+            Some(bridge) => format!(
+                "pod address {address} hangs on bridge {bridge}, which carries a default route too: what its pods \
+                 forge passes for the outside's; give pods a bridge of their own"
+            ),
+            None => format!(
+                "no interface of this host leads to pod address {address}: its packets may pass by the rules \
+                 (macvlan, ipvlan and a datapath of its own do; routes belong into the main table)"
+            ),
+        })
     }
 
     /// Number of local pods that are judged.
@@ -114,12 +175,17 @@ impl Locals {
 
     /// The bridge and the sysctl that let pods' traffic pass by our rules.
     pub fn bypass(&self) -> Option<(LinkName, &'static str)> {
-        self.view.bypass(&self.links.attachments)
+        let attached = self.links.attachments.iter().map(|(address, attachment)| (address, &attachment.link));
+        let outward =
+            self.unseen.iter().filter_map(|(address, unseen)| Some((address, unseen.bridge.as_ref()?)));
+        self.view.bypass(attached.chain(outward))
     }
 
     /// The bridge on which VLAN-tagged frames pass by our rules.
     pub fn tag_bypass(&self) -> Option<LinkName> {
-        self.view.tag_bypass(self.links.attachments.values())
+        let outward = self.unseen.values().filter_map(|unseen| unseen.bridge.as_ref());
+        self.view
+            .tag_bypass(self.links.attachments.values().map(|attachment| &attachment.link).chain(outward))
     }
 
     /// Services are in IPVS mode.
@@ -131,11 +197,25 @@ impl Locals {
         pod.node.as_ref() == Some(&self.node) && pod.network == Network::Own && pod.life != Life::Finished
     }
 
+    fn note_unseen(&mut self, now: Instant) {
+        let live = self.pods.values().filter(|pod| pod.life == Life::Live);
+        let unseen = live.flat_map(|pod| &pod.addresses).filter_map(|address| {
+            let bridge = match self.view.hanging(*address) {
+                Hanging::On(_) => return None,
+                Hanging::Outward(bridge) => Some(bridge),
+                Hanging::Nowhere => None,
+            };
+            let since = self.unseen.get(address).map_or(now, |before| before.since);
+            Some((*address, Unseen { since, bridge }))
+        });
+        self.unseen = unseen.collect();
+    }
+
     fn attached(&self, held: &BTreeSet<IpAddr>) -> Links {
-        let addresses = self.pods.values().flatten().chain(held);
+        let addresses = self.pods.values().flat_map(|pod| &pod.addresses).chain(held);
         let attachments = addresses.filter_map(|address| match self.view.hanging(*address) {
             Hanging::On(attachment) => Some((*address, attachment)),
-            Hanging::Nowhere => None,
+            Hanging::Outward(_) | Hanging::Nowhere => None,
         });
         Links { attachments: attachments.collect() }
     }

@@ -80,7 +80,7 @@ fn bridged_pods_share_their_bridge_and_it_is_a_bypass_only_while_it_is_not_filte
             for address in pod.addresses() {
                 let Hanging::On(attachment) = view.hanging(*address) else { panic!("{address}") };
                 assert_eq!(attachment.sharing, Sharing::Shared);
-                attachments.insert(*address, attachment);
+                attachments.insert(*address, attachment.link);
             }
         }
         assert_eq!(view.bypass(&attachments).map(|(_, sysctl)| sysctl), off);

@@ -31,6 +31,8 @@ pub struct View {
     prefixes: BTreeMap<IpNetwork, u32>,
     /// Interfaces a default route leaves by.
     uplinks: BTreeSet<u32>,
+    /// What hangs on bridges among those.
+    outward: BTreeMap<IpNetwork, u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +111,8 @@ impl Filtering {
 pub enum Hanging {
     /// On this interface.
     On(Attachment),
+    /// On this bridge, which leads out of the node too: pods there cannot be told from the outside.
+    Outward(LinkName),
     /// No interface of this host leads to it alone or directly.
     Nowhere,
 }
@@ -176,13 +180,20 @@ impl View {
 
     /// After the last message: drops what can never carry a pod, so that a change there is no change of the view.
     pub fn settle(&mut self) {
-        let Self { links, exact, prefixes, uplinks, .. } = self;
+        let Self { links, exact, prefixes, uplinks, outward, .. } = self;
+        let leads_out = |index: &u32| {
+            uplinks.contains(index) && links.get(index).is_some_and(|link| link.kind == LinkKind::Bridge)
+        };
+        let single = exact.iter().map(|(address, index)| (IpNetwork::from(*address), *index));
+        let all = single.chain(prefixes.iter().map(|(network, index)| (*network, *index)));
+        *outward = all.filter(|(network, index)| leads_out(index) && !is_link_local(network.ip())).collect();
         let kind = |index: &u32| links.get(index).map(|link| link.kind).filter(|_| !uplinks.contains(index));
         exact.retain(|_, link| kind(link).is_some_and(|kind| kind != LinkKind::Machine));
         prefixes.retain(|network, link| {
             kind(link).is_some_and(LinkKind::has_neighbours) && !is_link_local(network.ip())
         });
-        let used: BTreeSet<u32> = exact.values().chain(prefixes.values()).copied().collect();
+        let used: BTreeSet<u32> =
+            exact.values().chain(prefixes.values()).chain(outward.values()).copied().collect();
         links.retain(|index, _| used.contains(index));
     }
 
@@ -195,12 +206,19 @@ impl View {
             };
             return Hanging::On(Attachment { link: link.name.clone(), sharing });
         }
-        let covering = self.prefixes.iter().filter(|(network, _)| network.contains(address));
-        let nearest = covering.max_by_key(|(network, _)| network.prefix());
-        match nearest.and_then(|(_, index)| self.links.get(index)) {
-            Some(link) => Hanging::On(Attachment { link: link.name.clone(), sharing: Sharing::Shared }),
+        if let Some(link) = self.nearest(&self.prefixes, address) {
+            return Hanging::On(Attachment { link: link.clone(), sharing: Sharing::Shared });
+        }
+        match self.nearest(&self.outward, address) {
+            Some(link) => Hanging::Outward(link.clone()),
             None => Hanging::Nowhere,
         }
+    }
+
+    fn nearest(&self, networks: &BTreeMap<IpNetwork, u32>, address: IpAddr) -> Option<&LinkName> {
+        let covering = networks.iter().filter(|(network, _)| network.contains(address));
+        let (_, index) = covering.max_by_key(|(network, _)| network.prefix())?;
+        self.links.get(index).map(|link| &link.name)
     }
 
     /// Is there a host route to the address?
@@ -208,26 +226,26 @@ impl View {
         matches!(self.hanging(address), Hanging::On(Attachment { sharing: Sharing::Exclusive, .. }))
     }
 
-    /// The first of the attachments whose traffic to a neighbour on its bridge passes by netfilter: the bridge and
+    /// The first of the addresses whose traffic to a neighbour on its bridge passes by netfilter: the bridge and
     /// the sysctl that is off.
     pub fn bypass<'a>(
         &self,
-        attachments: impl IntoIterator<Item = (&'a IpAddr, &'a Attachment)>,
+        hanging: impl IntoIterator<Item = (&'a IpAddr, &'a LinkName)>,
     ) -> Option<(LinkName, &'static str)> {
         let bridges = self.bridges();
-        attachments.into_iter().find_map(|(address, attachment)| {
+        hanging.into_iter().find_map(|(address, link)| {
             let family = Family::of(address);
-            let unfiltered = bridges.contains(&attachment.link) && !self.filtering.of(family);
-            unfiltered.then(|| (attachment.link.clone(), sysctl(family)))
+            let unfiltered = bridges.contains(link) && !self.filtering.of(family);
+            unfiltered.then(|| (link.clone(), sysctl(family)))
         })
     }
 
-    /// The first of the attachments whose neighbours reach it with VLAN-tagged frames past netfilter. A tag of 0 is
+    /// The first of the links whose pods' neighbours reach it with VLAN-tagged frames past netfilter. A tag of 0 is
     /// read as none by whoever gets it (`__netif_receive_skb_core`), so raw sockets are all it takes.
-    pub fn tag_bypass<'a>(&self, attachments: impl IntoIterator<Item = &'a Attachment>) -> Option<LinkName> {
+    pub fn tag_bypass<'a>(&self, links: impl IntoIterator<Item = &'a LinkName>) -> Option<LinkName> {
         let bridges = self.bridges();
-        let bridged = attachments.into_iter().find(|attachment| bridges.contains(&attachment.link));
-        bridged.filter(|_| !self.filtering.tagged).map(|attachment| attachment.link.clone())
+        let bridged = links.into_iter().find(|link| bridges.contains(link));
+        bridged.filter(|_| !self.filtering.tagged).cloned()
     }
 
     fn bridges(&self) -> BTreeSet<&LinkName> {

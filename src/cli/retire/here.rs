@@ -3,7 +3,7 @@
 //! It holds the agent's own lock: no agent lives while it does, so what is removed once stays removed. Its readiness
 //! is the acknowledgement [`super::nodes`] waits for, and is served where the agent's was.
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -49,7 +49,7 @@ impl Here {
             let _lock = self.lock().await?;
             let telemetry = Telemetry::default();
             let listener = self.listener().await?;
-            tokio::try_join!(serve(listener, &telemetry), take_away(&telemetry))?;
+            tokio::try_join!(serve(listener, &telemetry), take_away(&self.state_dir, &telemetry))?;
             Ok(Exit::Done)
         };
         tokio::select! {
@@ -83,10 +83,10 @@ async fn serve(listener: TcpListener, telemetry: &Telemetry) -> Result<(), CliEr
 }
 
 /// Tries until it is done; every failure is told where the probes look.
-async fn take_away(telemetry: &Telemetry) -> Result<(), CliError> {
+async fn take_away(state_dir: &Path, telemetry: &Telemetry) -> Result<(), CliError> {
     let health = &telemetry.health;
     loop {
-        match teardown::remove() {
+        match teardown::remove(state_dir) {
             Ok(removed) => {
                 tracing::info!(?removed, "nothing of podwall stands in this node's kernel");
                 health.clear(Concern::Commits);

@@ -87,7 +87,9 @@ pub fn chains(request: &BaseRequest, options: &Options) -> BTreeMap<ChainName, C
 /// Everything routed or bridged through the node. Node to pod does not come by here: it is always open (H2).
 fn forward() -> Chain {
     let at = names::forward();
-    let mut rules = passing(&at);
+    let old = [Side::Source, Side::Destination]
+        .map(|side| old_link_local(&at, side, &[on_shared_link()], &names::nameless()));
+    let mut rules = passing(&at, old.concat());
     rules.push(rule(
         names::own_rule(&at, "shared"),
         vec![on_shared_link()],
@@ -104,7 +106,12 @@ fn forward() -> Chain {
 /// What ends on the node: only pods are judged, by their egress (H5, L3).
 fn input() -> Chain {
     let at = names::input();
-    let mut rules = passing(&at);
+    // The other direction of such a flow is one that the node opened (H2).
+    let old = [(on_shared_link(), names::nameless()), (on_guarded_link(), names::forged())];
+    let old = old.map(|(on_link, next)| {
+        old_link_local(&at, Side::Source, &[Match::OriginalDirection, on_link], &next)
+    });
+    let mut rules = passing(&at, old.concat());
     if let Ok(loopback) = LinkName::new("lo") {
         let own = vec![Match::InputLink(loopback)];
         rules.push(rule(names::own_rule(&at, "loopback"), own, Verdict::Accept.plain()));
@@ -123,18 +130,36 @@ fn input() -> Chain {
     Chain { base: Some(Base { hook: Hook::Input, priority: PRIORITY }), rules }
 }
 
-/// L1: established flows, ICMP errors of a flow (F2), and what keeps a link alive (F7) pass before any judging.
-fn passing(at: &ChainName) -> Vec<Rule> {
+/// A link-local address is nobody's by name, so when its pod is isolated no recheck finds the flows it has: they are
+/// asked what a new one is asked, for ever.
+fn old_link_local(at: &ChainName, side: Side, more: &[Match], next: &ChainName) -> Vec<Rule> {
+    let old = |network| {
+        let matches = [&[Match::Prefix(side, network), established()], more].concat();
+        let id = names::own_rule(at, &format!("old link-local {side:?} {next}"));
+        rule(id, matches, Verdict::Goto(next.clone()).plain())
+    };
+    network("fe80::/10").map(old).collect()
+}
+
+/// L1: established flows, ICMP errors of a flow (F2), and what keeps a link alive (F7) pass before any judging, but
+/// for what is shut first.
+fn passing(at: &ChainName, shut: Vec<Rule>) -> Vec<Rule> {
     let accept =
         |purpose: &str, matches| rule(names::own_rule(at, purpose), matches, Verdict::Accept.plain());
     let icmp_error = vec![Match::Protocol(Protocol::ICMP), Match::State(vec![ConnState::Related])];
     let icmp_v6 = vec![Match::Protocol(Protocol::ICMPV6)];
-    vec![
-        jump(at, "recheck", names::recheck()),
-        accept("established", vec![Match::State(vec![ConnState::Established])]),
+    let mut rules = vec![jump(at, "recheck", names::recheck())];
+    rules.extend(shut);
+    rules.extend([
+        accept("established", vec![established()]),
         accept("icmp errors", icmp_error),
         rule(names::own_rule(at, "icmpv6"), icmp_v6, Verdict::Jump(names::icmp_v6()).plain()),
-    ]
+    ]);
+    rules
+}
+
+fn established() -> Match {
+    Match::State(vec![ConnState::Established])
 }
 
 /// What passes of ICMPv6; a chain of its own, so that every other packet is asked once and not for each type.
@@ -166,6 +191,10 @@ fn on_link() -> Vec<(String, Vec<Match>)> {
 
 fn on_shared_link() -> Match {
     Match::In(Lookup::InputLink, names::shared_links())
+}
+
+fn on_guarded_link() -> Match {
+    Match::In(Lookup::InputLink, names::guarded_links())
 }
 
 /// A literal of this file; the tests below prove each of them good.
@@ -243,7 +272,7 @@ fn dispatch(direction: Direction, request: &BaseRequest) -> Vec<Rule> {
     }
     if direction == Direction::Egress {
         // Whatever an isolated pod calls itself (link-local, a second address), it is not a name we know.
-        let unknown = vec![Match::In(Lookup::InputLink, names::guarded_links())];
+        let unknown = vec![on_guarded_link()];
         rules.push(rule(names::own_rule(&at, "unknown"), unknown, Verdict::Goto(names::forged()).plain()));
     }
     rules
@@ -282,6 +311,6 @@ mod tests {
         let chains = chains(&request, &Options::default());
         let rules = |name: ChainName| chains.get(&name).map(|chain| chain.rules.len());
         assert_eq!((rules(names::shared()), on_link().len()), (Some(6), 5));
-        assert_eq!(rules(names::input()), Some(8));
+        assert_eq!((rules(names::forward()), rules(names::input())), (Some(10), Some(10)));
     }
 }

@@ -21,7 +21,7 @@ use crate::resolve::group::{Group, Holder};
 use crate::resolve::{Governing, SubjectPorts};
 
 /// Changes whenever the same policies compile to other rules than before, so that names keep following content.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 
 /// What decides the content of a chain.
 #[derive(Debug, Clone)]
@@ -126,9 +126,10 @@ impl Builder<'_> {
             let alternatives = self.alternatives(allowed);
             rules.extend(alternatives.into_iter().map(|m| rule(allowed.id, m, Verdict::Return.counted())));
         }
-        // A pod that reaches itself through a Service is allowed by this tier, and by this tier only (H7, L4).
+        // A pod that reaches itself through a Service is allowed by this tier, and by this tier only (H7, L4). What
+        // was not sent to a Service is a neighbour's on the same bridge, with a forged source.
         let family = self.request.family;
-        let hairpin = vec![Match::In(Lookup::Pair(family), names::hairpin(family))];
+        let hairpin = vec![Match::In(Lookup::Pair(family), names::hairpin(family)), Match::Translated];
         rules.push(rule(names::own_rule(chain, "hairpin"), hairpin, Verdict::Return.plain()));
         rules.extend(deny_tail(chain, family, options));
         rules

@@ -58,6 +58,16 @@ fn a_pod_whose_address_is_written_as_mapped_ipv4_is_isolated_as_the_ipv4_it_is_o
 }
 
 #[test]
+fn a_packet_from_its_own_destination_is_shut_unless_it_was_translated() {
+    let (engine, _) = node(&[pod("a", &["10.244.1.5"]), policy(&json!({}))]);
+    let victim: IpAddr = "10.244.1.5".parse().unwrap();
+    let packet = Packet::opening(victim, victim, Transport::Udp(80));
+    let passes = |packet: &Packet| evaluate(engine.ruleset(), packet).decision == Decision::Accept;
+    assert!(passes(&packet), "it came back from a service");
+    assert!(!passes(&Packet { translated: false, ..packet }), "a neighbour's, with a forged source");
+}
+
+#[test]
 fn an_empty_namespace_in_a_manifest_is_the_default_one_in_every_kind() {
     let mut pod = pod("a", &["10.244.1.5"]);
     pod["metadata"]["namespace"] = "".into();

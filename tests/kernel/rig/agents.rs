@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use podwall_testkit::objects::identity;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::Rig;
+use super::{Rig, fallback};
 
 /// Where each answers, in its own namespace.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9473);
@@ -60,10 +61,35 @@ impl Agents {
 
     /// Starts the agent of a node.
     pub fn start(&mut self, node: &str) {
+        self.start_with(node, &[]);
+    }
+
+    /// The same, with more flags.
+    pub fn start_with(&mut self, node: &str, flags: &[&str]) {
+        self.launch(node, under_test(), |command| {
+            command.args(flags);
+        });
+    }
+
+    /// The same as [`Self::start`], on a packet filter that need not be the one under test.
+    pub fn start_on(&mut self, node: &str, backend: &str) {
+        self.launch(node, backend, |_| {});
+    }
+
+    /// The same as [`Self::start`], where the programs of a folder stand in for others of their names.
+    pub fn start_among(&mut self, node: &str, programs: &Path) {
+        let path = std::env::var("PATH").expect("there is a path");
+        self.launch(node, under_test(), |command| {
+            command.env("PATH", format!("{}:{path}", programs.display()));
+        });
+    }
+
+    fn launch(&mut self, node: &str, backend: &str, arrange: impl FnOnce(&mut Command)) {
         let (netns, state) = &self.nodes[node];
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
         command
             .args(["agent", "--node-name", node, "--grace", "0", "--listen", &LISTEN.to_string()])
+            .args(["--backend", backend])
             .arg("--source")
             .arg(self.folder.path())
             .arg("--state-dir")
@@ -72,8 +98,25 @@ impl Agents {
         if std::env::var_os("PODWALL_TEST_LOG").is_none() {
             command.stdout(Stdio::null()).stderr(Stdio::null());
         }
+        arrange(&mut command);
         let child = netns.spawn(&mut command).expect("it was built with this test");
         self.running.insert(node.to_owned(), child);
+    }
+
+    /// Did somebody else end it?
+    pub fn has_ended(&mut self, node: &str) -> bool {
+        let child = self.running.get_mut(node).expect("it was started");
+        child.try_wait().expect("it was ours").is_some()
+    }
+
+    /// Forgets one that has ended.
+    pub fn bury(&mut self, node: &str) {
+        self.running.remove(node).expect("it was started").wait().expect("it was ours");
+    }
+
+    /// The nodes that have an agent.
+    pub fn nodes(&self) -> Vec<String> {
+        self.nodes.keys().cloned().collect()
     }
 
     /// `kill -9`.
@@ -135,6 +178,11 @@ impl Drop for Agents {
             drop(child.wait());
         }
     }
+}
+
+/// The packet filter under test, as `--backend` names it.
+fn under_test() -> &'static str {
+    if fallback().is_some() { "iptables" } else { "nftables" }
 }
 
 fn file_of(object: &Value) -> String {

@@ -6,8 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 
 use ipnetwork::IpNetwork;
+use podwall_iptables::Variant;
 use podwall_lab::{Node, Protocol};
 use podwall_testkit::dnat;
+
+use super::fallback;
 
 /// A Service.
 #[derive(Clone, Debug)]
@@ -105,11 +108,20 @@ impl Service {
     }
 }
 
+/// One host has one kind of iptables: that of the fallback under test.
+fn kind() -> &'static str {
+    match fallback() {
+        Some(Variant::Legacy) => "-legacy-restore",
+        Some(Variant::Nft) | None => "-nft-restore",
+    }
+}
+
 impl Proxy<'_> {
     fn load(&self, services: &[Service]) {
-        for (program, v4) in [("iptables-restore", true), ("ip6tables-restore", false)] {
+        for (program, v4) in [("iptables", true), ("ip6tables", false)] {
             let text = self.rules(services, v4);
-            let mut command = Command::new(program);
+            let program = format!("{program}{}", kind());
+            let mut command = Command::new(&program);
             let mut child =
                 self.node.netns().spawn(command.stdin(Stdio::piped())).expect("iptables is installed");
             child.stdin.take().expect("it was piped").write_all(text.as_bytes()).expect("it reads");

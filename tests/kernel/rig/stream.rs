@@ -1,8 +1,9 @@
 //! Streams of datagrams that nobody answers: each is new to conntrack and judged, so a single wrong verdict shows.
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use podwall_lab::Netns;
 
@@ -75,9 +76,23 @@ impl Drop for Raised<'_> {
     }
 }
 
+/// A socket at a port nobody else means to use. A process that is being started holds all of our sockets until its
+/// program begins (close-on-exec, not close-on-fork), those we have closed too, so a port may seem taken for a moment.
+pub fn bound(at: impl ToSocketAddrs) -> std::io::Result<UdpSocket> {
+    let until = Instant::now() + Duration::from_secs(2);
+    loop {
+        match UdpSocket::bind(&at) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Room for what comes while a busy machine lets the receiver wait.
 fn listening(at: SocketAddr) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(at)?;
+    let socket = bound(at)?;
     rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20)?;
     Ok(socket)
 }

@@ -2,7 +2,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Directories that hold nothing people wrote.
+/// What holds nothing people wrote: directories, and the file that stands for `.git` in a second work tree.
 const SKIPPED: [&str; 3] = ["target", ".git", "node_modules"];
 
 /// Endings of files worth reading.
@@ -49,10 +49,11 @@ fn collect(place: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = entry.file_name();
+        if SKIPPED.iter().any(|skipped| name == *skipped) {
+            continue;
+        }
         if path.is_dir() && !path.is_symlink() {
-            if !SKIPPED.iter().any(|skipped| name == *skipped) {
-                collect(&path, found);
-            }
+            collect(&path, found);
         } else if path.extension().is_none_or(|ending| TEXT.iter().any(|known| ending == *known)) {
             found.push(path);
         }

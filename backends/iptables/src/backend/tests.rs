@@ -5,18 +5,18 @@ use super::*;
 
 mod cost;
 mod foreign;
-mod namespace;
-mod readback;
+pub(crate) mod namespace;
+pub(crate) mod readback;
 mod refusals;
 
 use namespace::in_namespace;
 
-fn open(variant: Variant) -> Iptables {
+pub(crate) fn open(variant: Variant) -> Iptables {
     Iptables::open(Options { variant: Choice::Forced(variant) }).unwrap()
 }
 
 /// Brings the kernel from `old` to `new` as the agent would.
-fn bring(kernel: &mut Iptables, old: &Ruleset, new: &Ruleset) {
+pub(crate) fn bring(kernel: &mut Iptables, old: &Ruleset, new: &Ruleset) {
     for stage in stages(old, &Delta::between(old, new)) {
         kernel.check(&stage.transaction).unwrap();
         let done = kernel.commit(&stage.transaction);

@@ -68,6 +68,7 @@ pub(super) fn links(rule: &Rule) -> Option<&SetName> {
         | Match::Broadcast
         | Match::State(_)
         | Match::OriginalDirection
+        | Match::Translated
         | Match::TcpNotOpening
         | Match::SctpNotOpening
         | Match::InputLink(_)
@@ -138,6 +139,8 @@ fn answers(ruleset: &Ruleset, question: &Match) -> Result<Vec<Form>, Unsuited> {
         Match::Broadcast => one(Form::module("-m addrtype --dst-type BROADCAST")),
         Match::State(states) => one(Form::module(format!("-m conntrack --ctstate {}", state_list(states)))),
         Match::OriginalDirection => one(Form::module("-m conntrack --ctdir ORIGINAL")),
+        // No state of its own there, but the same bit (`xt_conntrack`, XT_CONNTRACK_STATE_DNAT).
+        Match::Translated => one(Form::module("-m conntrack --ctstate DNAT")),
         Match::TcpNotOpening => one(Form {
             protocol: Some("tcp".to_owned()),
             ..Form::module("-m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN")

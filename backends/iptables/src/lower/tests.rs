@@ -1,34 +1,12 @@
 //! The text of a whole node, line for line, and the shapes that are easy to get wrong.
-use podwall_ruleset::{Family, Key, Ruleset};
+use podwall_ruleset::{Key, Ruleset};
 
 use super::*;
 use crate::backend::sample;
-use crate::restore::{Change, script};
-
-/// All kernel objects of a ruleset.
-fn image(ruleset: &Ruleset) -> Image {
-    let mut image = reverse_path(ruleset).unwrap();
-    for (name, held) in &ruleset.chains {
-        image.extend(chain(ruleset, name, held).unwrap());
-    }
-    for (name, held) in &ruleset.sets {
-        image.extend(set::whole(ruleset, name, held).unwrap());
-    }
-    image
-}
 
 fn listing(ruleset: &Ruleset) -> String {
-    let mut change = Change { after: image(ruleset), ..Change::default() };
-    change.touch(&change.after.clone(), 0);
-    let mut text = String::new();
-    for (name, ipset) in &change.after.sets {
-        text += &format!("create {name} {}\n", ipset.create);
-        ipset.members.iter().for_each(|member| text += &format!("add {name} {member}\n"));
-    }
-    for family in Family::BOTH {
-        text += &script(family, &Image::default(), &change).unwrap().text;
-    }
-    text
+    let text = crate::text::listing(ruleset).unwrap();
+    [text.ipset, text.iptables, text.ip6tables].concat()
 }
 
 /// After a change that is meant: `PODWALL_BLESS=1 cargo test -p podwall-iptables the_text`.

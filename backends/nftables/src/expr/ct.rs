@@ -17,6 +17,8 @@ pub(crate) enum CtKey {
     State = 0,
     /// `NFT_CT_DIRECTION`: one byte.
     Direction = 1,
+    /// `NFT_CT_STATUS`: four bytes of bits, in the byte order of the machine.
+    Status = 2,
 }
 
 /// Loads a key.
@@ -40,6 +42,7 @@ impl Expression for Ct {
                     key = Some(match attribute.be32()? {
                         0 => CtKey::State,
                         1 => CtKey::Direction,
+                        2 => CtKey::Status,
                         other => return Err(Unread::Foreign(format!("ct key {other}"))),
                     });
                 }
@@ -63,6 +66,7 @@ mod tests {
     fn a_ct_load_is_key_then_register() {
         check(Ct(CtKey::State), &[8, 0, 2, 0, 0, 0, 0, 0, 8, 0, 1, 0, 0, 0, 0, 1]);
         check(Ct(CtKey::Direction), &[8, 0, 2, 0, 0, 0, 0, 1, 8, 0, 1, 0, 0, 0, 0, 1]);
+        check(Ct(CtKey::Status), &[8, 0, 2, 0, 0, 0, 0, 2, 8, 0, 1, 0, 0, 0, 0, 1]);
     }
 
     #[test]

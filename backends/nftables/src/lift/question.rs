@@ -6,8 +6,8 @@ use super::Lifting;
 use crate::data::{Data, Register};
 use crate::expr::{Bitwise, Cmp, Ct, CtKey, Expr, Fib, Header, Meta, MetaKey, Order, Payload, Range};
 use crate::lower::parts::{
-    DESTINATION_PORT, HOP_LIMIT, ICMPV6_TYPE, OPENING_MASK, RTN_BROADCAST, SCTP_CHUNK, SCTP_INIT, SYN,
-    TCP_FLAGS, address_offset, family_number, register_width, state_bit,
+    DESTINATION_PORT, HOP_LIMIT, ICMPV6_TYPE, IPS_DST_NAT, OPENING_MASK, RTN_BROADCAST, SCTP_CHUNK,
+    SCTP_INIT, SYN, TCP_FLAGS, address_offset, family_number, register_width, state_bit,
 };
 use crate::object::key::{read_address, read_link, width};
 
@@ -114,6 +114,14 @@ fn of_state(exprs: &[Expr]) -> Option<(Match, &[Expr])> {
         ] if *data == zero => {
             let bits = u32::from_ne_bytes(mask.array()?);
             Some((Match::State(states(bits)?), rest))
+        }
+        [
+            Expr::Ct(Ct(CtKey::Status)),
+            Expr::Bitwise(Bitwise { mask }),
+            Expr::Cmp(Cmp { order: Order::Unequal, data }),
+            rest @ ..,
+        ] if (mask.array(), data) == (Some(IPS_DST_NAT.to_ne_bytes()), &zero) => {
+            Some((Match::Translated, rest))
         }
         [Expr::Ct(Ct(CtKey::Direction)), Expr::Cmp(cmp), rest @ ..] if *cmp == Cmp::equal([0]) => {
             Some((Match::OriginalDirection, rest))

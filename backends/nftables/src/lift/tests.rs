@@ -88,6 +88,7 @@ fn question() -> impl Strategy<Value = Match> {
         1 => Just(Match::Broadcast),
         1 => states().prop_map(Match::State),
         1 => Just(Match::OriginalDirection),
+        1 => Just(Match::Translated),
         1 => Just(Match::TcpNotOpening),
         1 => Just(Match::SctpNotOpening),
         1 => "[a-z0-9]{1,15}".prop_map(|name| Match::InputLink(LinkName::new(&name).unwrap())),

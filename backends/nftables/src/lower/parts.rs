@@ -40,6 +40,8 @@ pub(crate) const SCTP_INIT: u8 = 1;
 /// The hop limit of IPv6.
 pub(crate) const HOP_LIMIT: Payload =
     Payload { header: Header::Network, offset: 7, length: 1, into: Register::FIRST };
+/// `IPS_DST_NAT` (linux/netfilter/nf_conntrack_common.h).
+pub(crate) const IPS_DST_NAT: u32 = 1 << 5;
 /// `RTN_BROADCAST` (linux/rtnetlink.h).
 pub(crate) const RTN_BROADCAST: u32 = 3;
 
@@ -158,6 +160,11 @@ impl<'a> Lowering<'a> {
             Match::OriginalDirection => {
                 self.push(Ct(CtKey::Direction));
                 self.push(Cmp::equal([0]));
+            }
+            Match::Translated => {
+                self.push(Ct(CtKey::Status));
+                self.push(Bitwise { mask: Data::of(IPS_DST_NAT.to_ne_bytes()) });
+                self.push(Cmp { order: Order::Unequal, data: Data::of([0; 4]) });
             }
             Match::TcpNotOpening => {
                 self.protocol(Protocol::TCP);

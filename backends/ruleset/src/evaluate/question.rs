@@ -26,6 +26,7 @@ pub(super) fn holds(question: &Match, packet: &Packet, view: &impl View) -> bool
         Match::Broadcast => packet.broadcast || packet.destination == Ipv4Addr::BROADCAST,
         Match::State(states) => states.contains(&packet.state),
         Match::OriginalDirection => packet.original_direction,
+        Match::Translated => packet.translated,
         Match::TcpNotOpening => matches!(packet.transport, Transport::Tcp { opening: false, .. }),
         Match::SctpNotOpening => packet.transport.protocol() == Protocol::SCTP && !packet.init,
         Match::InputLink(link) => packet.input_link.as_ref() == Some(link),

@@ -208,6 +208,7 @@ fn each_question_has_a_packet_that_says_yes_and_one_that_says_no() {
         ),
         (Match::State(vec![ConnState::Established, ConnState::Related]), late.clone(), syn()),
         (Match::OriginalDirection, syn(), late),
+        (Match::Translated, Packet { translated: true, ..syn() }, syn()),
         (Match::TcpNotOpening, other(Transport::Tcp { port: 80, opening: false }), syn()),
         (
             Match::SctpNotOpening,

@@ -71,6 +71,7 @@ fn match_text(question: &Match) -> String {
             format!("ct state {}", words.join(","))
         }
         Match::OriginalDirection => "ct direction original".to_owned(),
+        Match::Translated => "ct status dnat".to_owned(),
         Match::TcpNotOpening => "tcp flags & (fin|syn|rst|ack) != syn".to_owned(),
         Match::SctpNotOpening => "meta l4proto sctp @th,96,8 != 0x1".to_owned(),
         Match::InputLink(link) => format!("iifname \"{link}\""),

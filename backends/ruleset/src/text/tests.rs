@@ -96,6 +96,7 @@ fn questions() -> Vec<Rule> {
         Match::State(vec![ConnState::New, ConnState::Established, ConnState::Related]),
         Match::State(vec![ConnState::Invalid, ConnState::Untracked]),
         Match::OriginalDirection,
+        Match::Translated,
         Match::TcpNotOpening,
         Match::SctpNotOpening,
         Match::InputLink(LinkName::new("lo").unwrap()),

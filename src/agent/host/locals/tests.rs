@@ -76,7 +76,73 @@ fn the_address_of_a_gone_pod_is_let_go_when_its_own_interface_is_gone_and_not_be
     assert_eq!(locals.settle(&held(), start), []);
     assert_eq!(locals.settle(&held(), start + 10 * LINGER), []);
     locals.view(host(None));
-    assert!(locals.settle(&held(), start + 10 * LINGER).contains(&free()));
+    assert!(!locals.settle(&held(), start + 10 * LINGER).contains(&free()));
+    assert_eq!(locals.deadline(), Some(start + 10 * LINGER + FLAP));
+    assert_eq!(locals.settle(&held(), start + 10 * LINGER + FLAP), [free()]);
+}
+
+#[test]
+fn a_route_that_is_away_for_a_moment_does_not_let_an_address_go() {
+    let mut locals = Locals::new(NodeName::from("a"));
+    let start = Instant::now();
+    locals.view(host(Some(32)));
+    locals.object(&pod("a"));
+    locals.settle(&BTreeSet::new(), start);
+    locals.object(&Change::PodGone(PodUid("u1".into())));
+    locals.settle(&held(), start);
+    for round in 0..10 {
+        for prefix in [None, Some(32)] {
+            locals.view(host(prefix));
+            let freed = locals.settle(&held(), start + round * FLAP).contains(&free());
+            assert!(!freed, "round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_live_pod_that_no_interface_leads_to_is_told_after_a_while_and_a_dying_one_is_not() {
+    let start = Instant::now();
+    let told = |life: Life, prefix: Option<u8>, after: Duration| {
+        let mut locals = Locals::new(NodeName::from("a"));
+        locals.view(host(prefix));
+        let Change::Pod(pod) = pod("a") else { unreachable!() };
+        locals.object(&Change::Pod(Pod { life, ..pod }));
+        locals.settle(&BTreeSet::new(), start);
+        locals.unseen(start + after).is_some_and(|words| words.contains(ADDRESS))
+    };
+    assert!(told(Life::Live, None, UNSEEN));
+    assert!(!told(Life::Live, None, UNSEEN - Duration::from_millis(1)));
+    assert!(!told(Life::Terminating, None, UNSEEN));
+    assert!(!told(Life::Live, Some(32), UNSEEN));
+}
+
+#[test]
+fn a_bridge_that_leads_out_too_is_named_and_its_bypass_noticed() {
+    let mut view = View::default();
+    let mut link = LinkMessage::default();
+    link.header.index = 4;
+    link.attributes.push(LinkAttribute::IfName("br0".to_owned()));
+    link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    view.link(&link);
+    for (destination, length) in [("10.0.0.0", 24), ("0.0.0.0", 0)] {
+        let mut route = RouteMessage::default();
+        route.header.table = RouteHeader::RT_TABLE_MAIN;
+        route.header.kind = RouteType::Unicast;
+        route.header.destination_prefix_length = length;
+        let destination: IpAddr = destination.parse().unwrap();
+        route.attributes = vec![RouteAttribute::Destination(destination.into()), RouteAttribute::Oif(4)];
+        view.route(&route);
+    }
+    view.settle();
+    let mut locals = Locals::new(NodeName::from("a"));
+    let start = Instant::now();
+    locals.view(Arc::new(view));
+    locals.object(&pod("a"));
+    assert_eq!(locals.settle(&BTreeSet::new(), start), [], "what is asked of pods must not be asked there");
+    let br0 = LinkName::new("br0").unwrap();
+    assert_eq!(locals.bypass(), Some((br0.clone(), "net.bridge.bridge-nf-call-iptables")));
+    assert_eq!(locals.tag_bypass(), Some(br0));
+    assert!(locals.unseen(start + UNSEEN).unwrap().contains("bridge br0"));
 }
 
 #[test]

@@ -89,11 +89,11 @@ fn a_bridge_without_filtering_is_a_bypass_for_its_pods_and_nobody_else() {
     let bridged = ip("10.1.0.9");
     let routed = ip("10.0.0.5");
     let attachment = |address: IpAddr| match view.hanging(address) {
-        Hanging::On(attachment) => (address, attachment),
-        Hanging::Nowhere => panic!("{address} hangs nowhere"),
+        Hanging::On(attachment) => (address, attachment.link),
+        other => panic!("{address}: {other:?}"),
     };
     let both = [attachment(routed), attachment(bridged)];
-    let both = || both.iter().map(|(address, attachment)| (address, attachment));
+    let both = || both.iter().map(|(address, link)| (address, link));
     let cni0 = LinkName::new("cni0").unwrap();
     assert_eq!(view.bypass(both()), Some((cni0, "net.bridge.bridge-nf-call-iptables")));
     assert_eq!(view.bypass(both().take(1)), None);
@@ -141,8 +141,8 @@ fn the_machines_own_cards_never_carry_pods_and_a_bridge_is_never_one_pods_alone(
 fn tagged_frames_are_a_bypass_between_bridged_pods_until_the_kernel_shows_them() {
     let mut view = node();
     let attachment = |address: &str| match view.hanging(ip(address)) {
-        Hanging::On(attachment) => attachment,
-        Hanging::Nowhere => panic!("{address} hangs nowhere"),
+        Hanging::On(attachment) => attachment.link,
+        other => panic!("{address}: {other:?}"),
     };
     let (routed, bridged) = (attachment("10.0.0.5"), attachment("10.1.0.9"));
     assert_eq!(view.tag_bypass([&routed]), None);

@@ -98,6 +98,19 @@ fn a_list_of_ranges_takes_the_place_of_the_nodes_own() {
 }
 
 #[test]
+fn a_list_that_holds_another_nodes_pod_is_not_used_and_said_so() {
+    let ranges = PodRanges::List(vec!["10.244.0.0/16".parse().unwrap(), "fd00:244:1::/64".parse().unwrap()]);
+    let mut world = base(&Options { pending: PendingMode::All, pod_ranges: ranges, ..Options::default() });
+    let told = [Condition::PodRangeNotOurs("10.244.2.11".parse().unwrap())];
+    assert_eq!(world.engine("n1").conditions(), told);
+    assert!(!shut(&world));
+    world.pod_gone("y/peer");
+    world.pod(pod("x/elsewhere").on("n1").ips(&["10.99.0.1", "fd00:99::1"]));
+    assert_eq!(world.engine("n1").conditions(), [], "a list may leave some of our own out");
+    assert!(!world.open("outside", "10.244.1.99", "tcp/80"));
+}
+
+#[test]
 fn a_range_that_pods_contradict_is_not_used_and_said_so() {
     let mut world = base(&Options { pending: PendingMode::All, ..Options::default() });
     assert_eq!(world.engine("n1").conditions(), Vec::new());

@@ -5,7 +5,7 @@ use nix::sched::{CloneFlags, unshare};
 
 /// Runs a test in a fresh network namespace with its loopback up, once for each variant. Without the privilege it
 /// is skipped loudly; in CI that is a failure.
-pub(super) fn in_namespace(test: impl Fn(super::Variant) + Send + Clone + 'static) {
+pub(crate) fn in_namespace(test: impl Fn(super::Variant) + Send + Clone + 'static) {
     for variant in [super::Variant::Legacy, super::Variant::Nft] {
         let test = test.clone();
         std::thread::spawn(move || match unshare(CloneFlags::CLONE_NEWNET) {
@@ -24,7 +24,7 @@ pub(super) fn in_namespace(test: impl Fn(super::Variant) + Send + Clone + 'stati
 }
 
 /// Runs a program in the namespace of this thread; it must succeed. Answers what it printed.
-pub(super) fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = attempt(program, arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
@@ -32,6 +32,6 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Runs a program that may fail.
-pub(super) fn attempt(program: &str, arguments: &[&str]) -> Output {
+pub(crate) fn attempt(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).output().unwrap()
 }

@@ -5,7 +5,7 @@ use super::namespace::run;
 use super::*;
 
 /// Everything of others and ours, without the lines that carry the time.
-pub(super) fn listing(variant: Variant) -> String {
+pub(crate) fn listing(variant: Variant) -> String {
     let mut text = String::new();
     for family in Family::BOTH {
         let saved = run(variant.program(family, Program::Save), &["-t", "mangle"]);
