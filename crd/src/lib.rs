@@ -15,6 +15,7 @@ pub mod definitions;
 pub mod exposure;
 pub mod ktban;
 pub mod node_report;
+pub mod read;
 pub mod selector;
 pub mod upstream;
 

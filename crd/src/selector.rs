@@ -47,3 +47,35 @@ pub enum LabelOperator {
     /// It is absent.
     DoesNotExist,
 }
+
+impl LabelOperator {
+    /// Whether it compares with values.
+    pub const fn takes_values(self) -> bool {
+        match self {
+            Self::In | Self::NotIn => true,
+            Self::Exists | Self::DoesNotExist => false,
+        }
+    }
+}
+
+impl LabelSelector {
+    /// Whether labels satisfy it, compared as they are (policy-semantics P2).
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self
+                .match_expressions
+                .iter()
+                .all(|requirement| requirement.holds(labels.get(&requirement.key)))
+    }
+}
+
+impl LabelRequirement {
+    fn holds(&self, value: Option<&String>) -> bool {
+        match self.operator {
+            LabelOperator::In => value.is_some_and(|value| self.values.contains(value)),
+            LabelOperator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            LabelOperator::Exists => value.is_some(),
+            LabelOperator::DoesNotExist => value.is_none(),
+        }
+    }
+}
