@@ -82,7 +82,16 @@ fn the_image_is_one_static_program_and_enforces_with_nothing_else_in_its_root() 
 /// The agent as its pod runs it: the image as root, credentials and the state folder where a pod has them.
 struct Container {
     agent: Child,
-    proc: PathBuf,
+    _proc: Proc,
+}
+
+/// Unmounted before its folder goes: what is removed there must not be the kernel's.
+struct Proc(PathBuf);
+
+impl Drop for Proc {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
 }
 
 impl Container {
@@ -96,6 +105,7 @@ impl Container {
         let proc = root.join("proc");
         fs::create_dir(&proc)?;
         mount("proc", &proc, "proc", MountFlags::RDONLY, None)?;
+        let proc = Proc(proc);
         let mut command = Command::new("setpriv");
         // chroot(1) needs its capability, and hands it on; the container runtime would not.
         command.args([
@@ -114,8 +124,7 @@ impl Container {
         if std::env::var_os("PODWALL_TEST_LOG").is_none() {
             command.stdout(Stdio::null()).stderr(Stdio::null());
         }
-        let agent = site.lab.node("node-a")?.netns().spawn(&mut command);
-        Ok(Self { agent: agent.inspect_err(|_| drop(unmount(&proc, UnmountFlags::DETACH)))?, proc })
+        Ok(Self { agent: site.lab.node("node-a")?.netns().spawn(&mut command)?, _proc: proc })
     }
 }
 
@@ -123,8 +132,6 @@ impl Drop for Container {
     fn drop(&mut self) {
         drop(self.agent.kill());
         drop(self.agent.wait());
-        // Before the folder goes: what is removed there must not be the kernel's.
-        drop(unmount(&self.proc, UnmountFlags::DETACH));
     }
 }
 
