@@ -243,10 +243,8 @@ fn a_node_that_does_not_answer_is_named_and_nothing_is_deleted() -> Result<(), F
     let (ended, _) = finished(helm)?;
     assert!(!ended.status.success(), "a failed hook must fail the uninstall");
     release.enforces()?;
-    // And back: the release is still there, and an upgrade makes agents of them again.
-    release
-        .helm
-        .on(&release.site, &["upgrade", "podwall", helm::CHART, "-n", "podwall", "--force-conflicts"])?;
+    // And back: the release is still there, and can be put in force again.
+    release.helm.on(&release.site, &["rollback", "podwall", "1", "-n", "podwall", "--force-conflicts"])?;
     assert!(!release.agent_was_replaced());
     Ok(())
 }
