@@ -345,8 +345,13 @@ impl Applier {
             self.telemetry.metrics.foreign_changes.inc();
             tracing::error!(writer = change.writer, "{change} wrote into {}", self.kernel.place());
         }
-        if self.state == State::Following {
-            self.compare(RepairCause::Foreign);
+        // Nobody in particular: it is time to look, or notices were lost.
+        if self.state != State::Following || (change.is_none() && !self.kernel.looks_changed()) {
+            return;
+        }
+        self.compare(RepairCause::Foreign);
+        if change.is_none() && matches!(self.state, State::Lost { cause: RepairCause::Foreign, .. }) {
+            self.telemetry.metrics.foreign_changes.inc();
         }
     }
 

@@ -136,8 +136,8 @@ impl Ears {
     }
 }
 
-/// How often rules are read again where nothing tells of other writers: 30 ms of work at 1k chains.
-const ROUND: Duration = Duration::from_secs(10);
+/// How often the packet filter is asked for changes where nothing tells of other writers.
+const ROUND: Duration = Duration::from_secs(2);
 
 /// Tells of other programs that write into our table.
 pub struct Alarm(Option<Monitor>);

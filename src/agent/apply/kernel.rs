@@ -135,6 +135,11 @@ impl Kernel {
         Ok(observed.alien.is_empty() && observed.or_empty() == self.standing)
     }
 
+    /// Might something else stand? Where that cannot be told, it might.
+    pub(super) fn looks_changed(&mut self) -> bool {
+        self.backend.looks_changed().unwrap_or(true)
+    }
+
     /// Commits stages back to back; only deletions wait.
     pub(super) fn commit_all(&mut self, stages: &[Stage]) -> Result<(), Failure> {
         for stage in stages {

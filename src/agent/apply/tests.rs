@@ -207,6 +207,7 @@ fn policy(name: &str, block: Option<&str>) -> Policy {
     };
     Policy {
         id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: name.into() },
+        uid: name.into(),
         digest: Digest::of([name, block.unwrap_or_default()]),
         priority: 0,
         subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },

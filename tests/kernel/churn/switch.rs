@@ -50,6 +50,15 @@ impl Filter {
         }
     }
 
+    /// As `podwall_backend` says it.
+    const fn labels(self) -> &'static str {
+        match self {
+            Nftables => "{backend=\"nftables\",variant=\"native\",reason=\"asked\"}",
+            Iptables(Nft) => "{backend=\"iptables\",variant=\"nft\",reason=\"asked\"}",
+            Iptables(Legacy) => "{backend=\"iptables\",variant=\"legacy\",reason=\"asked\"}",
+        }
+    }
+
     /// Kubelet's chain tells which iptables the host uses.
     fn hint(self, netns: &Netns) {
         let hint = |variant: Variant, verb: &str| {
@@ -140,6 +149,8 @@ fn switch(agents: &mut Agents, rig: &Rig, filter: Filter, end: End) {
         agents.start_on(node, filter.name());
         agents.await_ready(node);
         await_only(netns, filter);
+        let metrics = agents.get(node, "/metrics").expect("it answers");
+        assert!(metrics.contains(&format!("podwall_backend{} 1\n", filter.labels())), "{metrics}");
     }
 }
 
@@ -197,4 +208,18 @@ fn agents_that_are_killed_in_the_middle_of_a_change_leave_no_opening_and_the_las
             await_only(rig.lab.node(node).expect("it is there").netns(), Nftables);
         }
     });
+}
+
+#[test]
+fn on_a_host_that_mixes_both_kinds_of_iptables_the_tables_are_named() {
+    let Some((rig, mut agents)) = ruled() else { return };
+    let netns = rig.lab.node("east").expect("it is there").netns();
+    assert_eq!(agents.stop("east"), Some(0));
+    drop(said(netns, "iptables-legacy", &["-A", "FORWARD", "-s", "192.0.2.1", "-j", "DROP"]));
+    agents.start_on("east", "iptables");
+    agents.await_ready("east");
+    let ready = agents.get("east", "/readyz").expect("it answers");
+    let words =
+        "told backend: this host mixes two kinds of iptables: tables filter are legacy (1 rules), tables ";
+    assert!(ready.contains(words), "{ready}");
 }

@@ -144,6 +144,13 @@ impl Agents {
         self.await_health(node, |answer| answer.starts_with("HTTP/1.1 503") && answer.contains(words));
     }
 
+    /// What a metric stands at; `name` with its labels. Zero before it was counted.
+    pub fn metric(&self, node: &str, name: &str) -> u64 {
+        let told = self.get(node, "/metrics").expect("the agent answers");
+        let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |count| count.trim().parse().expect("a count"))
+    }
+
     fn await_health(&self, node: &str, satisfied: impl Fn(&str) -> bool) {
         let (until, mut last) = (Instant::now() + PATIENCE, String::new());
         while Instant::now() < until {
@@ -156,7 +163,8 @@ impl Agents {
         panic!("the agent of {node} never got there: {last}");
     }
 
-    fn get(&self, node: &str, path: &str) -> std::io::Result<String> {
+    /// What a node's agent serves there, the head of the answer included.
+    pub fn get(&self, node: &str, path: &str) -> std::io::Result<String> {
         let ask = || {
             let mut stream = TcpStream::connect_timeout(&LISTEN, Duration::from_secs(1))?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
