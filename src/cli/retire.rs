@@ -16,7 +16,7 @@ use super::CliResult;
     long_about = "Take the rules away on every node, before an uninstall.\n\n\
         The chart's pre-delete hook runs `retire nodes`. It makes the agents' DaemonSet run `retire here` instead, and \
         waits until the pod of every node is ready, which it becomes once nothing of podwall stands in that node's \
-        kernel. Nothing is deleted in the cluster. To go back, apply the DaemonSet again (`kubectl rollout undo`).",
+        kernel. Nothing is deleted in the cluster. To go back: `helm rollback podwall --force-conflicts`.",
     after_help = "Example:\n  podwall retire nodes --daemonset podwall/podwall --timeout 120"
 )]
 pub struct Retire {

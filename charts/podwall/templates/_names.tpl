@@ -16,6 +16,12 @@ app.kubernetes.io/name: podwall
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
+{{/* Of pods: nothing that changes with the chart's version alone, or every upgrade would restart every agent. */}}
+{{- define "podwall.podLabels" -}}
+{{ include "podwall.selector" . }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+{{- end }}
+
 {{- define "podwall.image" -}}
 {{- $variant := eq .Values.agent.backend "iptables" | ternary "-iptables" "" -}}
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default (print .Chart.AppVersion $variant)) -}}
