@@ -193,7 +193,7 @@ fn tell(opened: &Opened, telemetry: &Telemetry) {
     telemetry.metrics.backend.get_or_create(&chosen.labels()).set(1);
     let told = (!chosen.told.is_empty()).then(|| chosen.told.join("; "));
     telemetry.health.set(Concern::Backend, told);
-    for former in &elsewhere.found {
+    for former in &elsewhere.found.formers {
         tracing::info!(place = former.place(), "rules of an earlier podwall stand there until ours do");
     }
 }

@@ -148,7 +148,7 @@ pub type Heard = Option<ForeignChange>;
 /// Opens the packet filter, looks at what it can do, and at what earlier agents left elsewhere.
 pub fn open(choice: Choice, guard: GuardChoice) -> Result<Opened, BackendError> {
     let (tried, reason, instead) = choose(choice, || native(guard), || fallback(guard))?;
-    let (filter, mut told) = (tried.filter, tried.told);
+    let mut told = tried.told;
     let why = match instead {
         Some(needs) => format!("nftables does not work here ({needs}); {}", tried.why),
         None => tried.why,
@@ -156,9 +156,8 @@ pub fn open(choice: Choice, guard: GuardChoice) -> Result<Opened, BackendError> 
     if reason == Reason::NftablesMissing {
         told.insert(0, format!("enforcing by {}: {why}", tried.backend.capabilities().backend));
     }
-    let (elsewhere, blind) = Elsewhere::beside(filter)?;
-    told.extend(blind);
-    let chosen = Chosen { filter, reason, why, told };
+    let elsewhere = Elsewhere::beside(tried.filter)?;
+    let chosen = Chosen { filter: tried.filter, reason, why, told };
     Ok(Opened { backend: tried.backend, ears: tried.ears, chosen, elsewhere })
 }
 

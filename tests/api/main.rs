@@ -6,6 +6,7 @@ mod ask;
 mod ban;
 mod chart;
 mod enforcement;
+mod fallback;
 mod image;
 mod kinds;
 mod outage;
