@@ -420,7 +420,7 @@ impl Agent {
 }
 
 /// A client that leaves patience to the watches: they know how long is too long.
-async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube::Client, AgentError> {
+pub(crate) async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube::Client, AgentError> {
     let mut config = match kubeconfig {
         None => kube::Config::incluster().map_err(|error| AgentError::NotInCluster(Box::new(error)))?,
         Some(file) => {

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod error;
 pub mod explain;
 pub mod objects;
+pub mod operator;
 pub mod output;
 pub mod planning;
 pub mod render;
@@ -44,6 +45,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(Box<agent::Agent>),
+    Operator(operator::Operator),
     Demo(demo::Demo),
     Render(render::Render),
     Explain(explain::Explain),
@@ -77,6 +79,7 @@ impl Command {
     fn run(self) -> CliResult {
         match self {
             Self::Agent(agent) => agent.run(),
+            Self::Operator(operator) => operator.run(),
             Self::Demo(demo) => demo.run(),
             Self::Render(render) => render.run(),
             Self::Explain(explain) => explain.run(),

@@ -4,4 +4,5 @@
 pub mod agent;
 pub mod cli;
 pub mod manifests;
+pub mod operator;
 pub mod telemetry;

@@ -18,6 +18,7 @@ pub mod node_report;
 pub mod read;
 pub mod selector;
 pub mod upstream;
+pub mod version;
 
 pub use ban::{Ban, BanSpec, BanStatus};
 pub use condition::Condition;
@@ -28,6 +29,7 @@ pub use selector::LabelSelector;
 pub use upstream::namespace::Namespace;
 pub use upstream::node::Node;
 pub use upstream::pod::Pod;
+pub use version::ResourceVersion;
 
 /// What every object carries: names, labels, deletion time.
 pub mod meta {

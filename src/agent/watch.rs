@@ -4,7 +4,7 @@
 //! used: it does not say when a broken watch stands again, which decides whether unknown local addresses are shut
 //! (decision L7), and it never leaves an HTTP 410 that answers the watch request itself. Only the verbs list and
 //! watch are used. Objects are turned into the model one by one and dropped; what is kept here is one key each.
-mod connection;
+pub(crate) mod connection;
 pub mod kinds;
 
 use std::collections::BTreeMap;
@@ -257,7 +257,7 @@ fn silence(doing: &str) -> String {
 }
 
 /// An error with its causes on one line: the outermost alone ("ServiceError") says nothing.
-fn words(error: &kube::Error) -> String {
+pub(crate) fn words(error: &kube::Error) -> String {
     let mut words = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

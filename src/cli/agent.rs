@@ -102,7 +102,7 @@ impl Agent {
 }
 
 /// The class of each reason, which is the exit code a script sees.
-fn told(error: AgentError) -> CliError {
+pub(super) fn told(error: AgentError) -> CliError {
     match error {
         AgentError::Lock(LockError::Held { .. }) => CliError::Owned { detail: error.to_string() },
         AgentError::Lock(LockError::Io { doing, source }) | AgentError::Io { doing, source } => {

@@ -9,6 +9,7 @@ mod enforcement;
 mod fallback;
 mod image;
 mod kinds;
+mod operator;
 mod outage;
 mod rbac;
 mod relay;

@@ -124,19 +124,19 @@ impl Connection {
 
 /// How long a watch may last on the server's side: four to five minutes, spread over a fleet. kube refuses 295 and
 /// more.
-pub(super) fn watch_seconds() -> u32 {
+pub(crate) fn watch_seconds() -> u32 {
     240 + u32::try_from(chance() % 50).unwrap_or_default()
 }
 
 /// Half to all of `SHORTEST * 2^(failures - 1)`, capped.
-fn pause(failures: u32) -> Duration {
+pub(crate) fn pause(failures: u32) -> Duration {
     let whole =
         LONGEST.min(SHORTEST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16))));
     whole / 2 + whole.mul_f64((chance() % 1000) as f64 / 2000.0)
 }
 
 /// The standard library's only source of randomness; good enough to spread a fleet.
-fn chance() -> u64 {
+pub(crate) fn chance() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
