@@ -2,6 +2,8 @@
 //!
 //! Owns parsing, how an error is told (one line, and what to do next) and which exit code it becomes.
 pub mod agent;
+pub mod ban;
+pub mod cluster;
 pub mod demo;
 pub mod error;
 pub mod explain;
@@ -10,6 +12,7 @@ pub mod operator;
 pub mod output;
 pub mod planning;
 pub mod render;
+pub mod retire;
 pub mod teardown;
 
 use std::process::ExitCode;
@@ -46,7 +49,9 @@ enum Command {
     Demo(demo::Demo),
     Render(render::Render),
     Explain(explain::Explain),
+    Ban(ban::Ban),
     Teardown(teardown::Teardown),
+    Retire(retire::Retire),
     #[command(hide = true)]
     Tethered(demo::Tethered),
 }
@@ -79,6 +84,8 @@ impl Command {
             Self::Render(render) => render.run(),
             Self::Explain(explain) => explain.run(),
             Self::Teardown(teardown) => teardown.run(),
+            Self::Ban(ban) => ban.run(),
+            Self::Retire(retire) => retire.run(),
             Self::Tethered(tethered) => tethered.run(),
         }
     }

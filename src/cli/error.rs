@@ -12,7 +12,8 @@ use podwall_ruleset::BackendError;
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for explain: allowed
-  1    the answer is no: explain says blocked, a demo probe disagrees with the policies
+  1    the answer is no: explain says blocked, a demo probe disagrees with the policies, nothing bans the
+       address, a node did not answer
   2    wrong arguments, or a manifest that cannot be read
   3    a privilege is missing
   4    this kernel lacks something podwall needs
@@ -113,6 +114,22 @@ pub enum CliError {
         #[source]
         source: Cause,
     },
+    /// The API server may be asked, but not this.
+    #[error("{doing} needs the right to {verb} {resource}")]
+    Forbidden {
+        /// The step.
+        doing: String,
+        /// As RBAC writes it.
+        verb: &'static str,
+        /// As RBAC writes it.
+        resource: &'static str,
+    },
+    /// The API server has never heard of our kinds.
+    #[error("{doing}: this cluster does not know the kinds of podwall.dev")]
+    NotInstalled {
+        /// The step.
+        doing: String,
+    },
     /// Another instance owns the table.
     #[error("another podwall owns this node's rules: {detail}")]
     Owned {
@@ -178,9 +195,9 @@ impl CliError {
     pub const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) | Self::Input { .. } => Exit::Input,
-            Self::Permission { .. } => Exit::Permission,
+            Self::Permission { .. } | Self::Forbidden { .. } => Exit::Permission,
             Self::Kernel { .. } => Exit::Kernel,
-            Self::Cluster { .. } => Exit::Cluster,
+            Self::Cluster { .. } | Self::NotInstalled { .. } => Exit::Cluster,
             Self::Owned { .. } => Exit::Owned,
             Self::Stopped(Stop::Interrupt) => Exit::Interrupted,
             Self::Stopped(Stop::Terminate) => Exit::Terminated,
@@ -195,6 +212,13 @@ impl CliError {
             Self::Cluster { .. } => {
                 Some("check --kubeconfig, or name manifest files to work without a cluster".to_owned())
             }
+            Self::Forbidden { verb, resource, .. } => Some(format!(
+                "ask an administrator for it, and check with `kubectl auth can-i {verb} {resource}`"
+            )),
+            Self::NotInstalled { .. } => Some(
+                "install the chart, or only them: `kubectl apply --server-side -f charts/podwall/crds`"
+                    .to_owned(),
+            ),
             Self::Owned { .. } => Some("stop that agent first, or use its --state-dir".to_owned()),
             Self::Usage(_)
             | Self::Input { .. }

@@ -60,7 +60,7 @@ impl Teardown {
     pub fn run(self) -> CliResult {
         let report = match ask_agent(&self.state_dir.join("agent.sock"))? {
             Some(removed) => Report { by: By::Agent, removed },
-            None => Report { by: By::Teardown, removed: self.remove()? },
+            None => Report { by: By::Teardown, removed: remove(&self.state_dir)? },
         };
         match self.output {
             OutputFormat::Text => output::answer(&words(&report))?,
@@ -68,13 +68,14 @@ impl Teardown {
         }
         Ok(Exit::Done)
     }
+}
 
-    fn remove(&self) -> Result<Removed, CliError> {
-        let removed =
-            former::remove_all().map_err(|error| CliError::backend("removing podwall's rules", error))?;
-        Adoption::open(&self.state_dir).forget();
-        Ok(removed)
-    }
+/// Nobody owns the rules: whichever packet filter holds them, they go, and so does the memory of having come.
+pub(super) fn remove(state_dir: &Path) -> Result<Removed, CliError> {
+    let removed =
+        former::remove_all().map_err(|error| CliError::backend("removing podwall's rules", error))?;
+    Adoption::open(state_dir).forget();
+    Ok(removed)
 }
 
 fn words(report: &Report) -> String {

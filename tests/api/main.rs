@@ -3,8 +3,11 @@
 //! Needs root and the tools that `tests/tools/build` makes. Without them every test says so and passes; with `CI`
 //! set it fails instead.
 mod ask;
+mod ban;
+mod chart;
 mod enforcement;
 mod fallback;
+mod image;
 mod kinds;
 mod operator;
 mod outage;

@@ -1,16 +1,15 @@
 //! The shipped RBAC is enough, and none of it is too much.
 use podwall_lab::Outcome;
 
-use crate::site::{Failure, ONLY_FRIENDS, Site};
-
-const SHIPPED: &str = include_str!("../../charts/podwall/templates/agent-rbac.yaml");
+use crate::site::{Failure, ONLY_FRIENDS, Site, agent_rbac};
 
 /// Without one of its rights an agent must neither become ready nor write a rule it cannot vouch for.
 fn without(right: (&str, &str)) -> Result<(), Failure> {
     let Some(mut site) = Site::start()? else { return Ok(()) };
     let (from, to) = right;
-    assert!(SHIPPED.contains(from), "the shipped RBAC no longer says {from:?}");
-    site.apply(&SHIPPED.replace(from, to))?;
+    let shipped = agent_rbac();
+    assert!(shipped.contains(from), "the shipped RBAC no longer says {from:?}");
+    site.apply(&shipped.replace(from, to))?;
     site.add_node("node-a")?;
     site.apply(&crate::site::namespace("shop", ""))?;
     site.add_pod("shop/server", "node-a", "app: server")?;
@@ -22,7 +21,7 @@ fn without(right: (&str, &str)) -> Result<(), Failure> {
     assert!(readiness.starts_with("HTTP/1.1 503"), "{readiness}");
     site.becomes("shop/friend", "shop/server", 81, Outcome::Open)?;
     // The twin: with the right given back, the same agent gets ready and enforces.
-    site.apply(SHIPPED)?;
+    site.apply(&shipped)?;
     site.until("node-a", |readiness| readiness.starts_with("HTTP/1.1 200"))?;
     site.becomes("shop/friend", "shop/server", 81, Outcome::TimedOut)?;
     Ok(())

@@ -25,6 +25,7 @@ const NATIVE: &str = "nftables";
 pub(crate) struct Site {
     // Agents before what they talk to and stand on.
     agents: Vec<Agent>,
+    relays: Vec<Relay>,
     pub(crate) lab: Lab,
     pub(crate) api: ApiServer,
     pub(crate) runtime: Runtime,
@@ -47,11 +48,17 @@ impl Drop for Agent {
 impl Site {
     /// An API server that knows the agent's RBAC, and no node yet. `None`: skipped, and said so.
     pub(crate) fn start() -> Result<Option<Self>, Failure> {
+        let Some(site) = Self::bare()? else { return Ok(None) };
+        site.apply(&agent_rbac())?;
+        Ok(Some(site))
+    }
+
+    /// An API server with podwall's namespace and nothing in it. `None`: skipped, and said so.
+    pub(crate) fn bare() -> Result<Option<Self>, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let Some(api) = runtime.block_on(ApiServer::start_or_skip())? else { return Ok(None) };
-        let site = Self { agents: Vec::new(), lab: Lab::new()?, api, runtime };
+        let site = Self { agents: Vec::new(), relays: Vec::new(), lab: Lab::new()?, api, runtime };
         site.apply(&namespace("podwall", ""))?;
-        site.apply(include_str!("../../charts/podwall/templates/agent-rbac.yaml"))?;
         Ok(Some(site))
     }
 
@@ -143,12 +150,22 @@ impl Site {
     fn spawn_agent_with(&mut self, node: &str, kubeconfig: &Path, backend: &str) -> Result<(), Failure> {
         let state = tempfile::tempdir()?;
         let netns = self.lab.node(node)?.netns();
-        let port = self.api.url().rsplit(':').next().unwrap_or_default().trim_end_matches('/').parse()?;
-        let relay = Relay::start(netns, port)?;
+        let relay = Relay::start(netns, self.port()?)?;
         let mut command = agent_command(node, kubeconfig, state.path());
         let child = netns.spawn(command.args(["--backend", backend]))?;
         self.agents.push(Agent { node: node.to_owned(), child, _state: state, _relay: relay });
         Ok(())
+    }
+
+    /// Lets a node reach the API server, for whoever starts an agent by themselves.
+    pub(crate) fn relay(&mut self, node: &str) -> Result<(), Failure> {
+        let relay = Relay::start(self.lab.node(node)?.netns(), self.port()?)?;
+        self.relays.push(relay);
+        Ok(())
+    }
+
+    pub(crate) fn port(&self) -> Result<u16, Failure> {
+        Ok(self.api.url().rsplit(':').next().unwrap_or_default().trim_end_matches('/').parse()?)
     }
 
     /// Ends the agent of a node as `kill -9` does, and answers how it ended.
@@ -233,6 +250,12 @@ fn agent_command(node: &str, kubeconfig: &Path, state: &Path) -> Command {
         command.stdout(Stdio::null()).stderr(Stdio::null());
     }
     command
+}
+
+/// The agent's rights as the chart ships them, in the namespace `podwall`.
+pub(crate) fn agent_rbac() -> String {
+    include_str!("../../charts/podwall/templates/agent-rbac.yaml")
+        .replace("{{ .Release.Namespace }}", "podwall")
 }
 
 pub(crate) fn namespace(name: &str, labels: &str) -> String {

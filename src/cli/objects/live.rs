@@ -3,12 +3,12 @@
 //! Lists page by page, so that neither the server nor we hold one answer of a large cluster whole.
 use std::path::Path;
 
+use kube::Client;
 use kube::api::{ListParams, Request};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use serde_json::Value;
 
 use crate::cli::CliError;
+use crate::cli::cluster::{block_on, config, refused};
 use crate::cli::error::Cause;
 
 /// What is listed: path, kind, API version. Namespaces go before the rest only for the reader's eye.
@@ -24,38 +24,19 @@ const PAGE: u32 = 500;
 
 /// Every node, namespace, pod and policy.
 pub fn list(kubeconfig: Option<&Path>, context: Option<String>) -> Result<Vec<Value>, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::io("starting the runtime", error))?;
-    runtime.block_on(async {
+    block_on(async {
         let config = config(kubeconfig, context).await?;
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|error| cluster("reading the kubeconfig", error))?;
+        let client = Client::try_from(config).map_err(|error| refused("reading the kubeconfig", error))?;
         let mut objects = Vec::new();
         for (path, kind, version) in COLLECTIONS {
             let listed = pages(&client, path)
                 .await
-                .map_err(|error| cluster(&format!("listing {path} at {server}"), error))?;
+                .map_err(|error| refused(&format!("listing {path} at {server}"), error))?;
             objects.extend(listed.into_iter().map(|item| named(item, kind, version)));
         }
         Ok(objects)
     })
-}
-
-async fn config(kubeconfig: Option<&Path>, context: Option<String>) -> Result<Config, CliError> {
-    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    match kubeconfig {
-        Some(path) => {
-            let doing = format!("reading {}", path.display());
-            let file = Kubeconfig::read_from(path).map_err(|error| cluster(&doing, error))?;
-            Config::from_custom_kubeconfig(file, &options).await.map_err(|error| cluster(&doing, error))
-        }
-        None if options.context.is_some() => {
-            Config::from_kubeconfig(&options).await.map_err(|error| cluster("reading the kubeconfig", error))
-        }
-        None => Config::infer().await.map_err(|error| cluster("looking for a cluster", error)),
-    }
 }
 
 async fn pages(client: &Client, path: &str) -> Result<Vec<Value>, Cause> {
@@ -80,8 +61,4 @@ fn named(mut item: Value, kind: &str, version: &str) -> Value {
         fields.insert("apiVersion".to_owned(), version.into());
     }
     item
-}
-
-fn cluster(doing: &str, error: impl Into<Cause>) -> CliError {
-    CliError::Cluster { doing: doing.to_owned(), source: error.into() }
 }
