@@ -21,6 +21,7 @@ type Ask = (Protocol, u16);
 
 /// Every one of the addresses answers, or every one is silent.
 fn expect(rig: &Rig, open: bool, from: &str, addresses: &[IpAddr], asks: &[Ask]) {
+    rig.forget_flows();
     let netns = rig.netns(&Actor(from.to_owned()));
     let (wanted, timeout) = if open { (Outcome::Open, PATIENCE) } else { (Outcome::TimedOut, SILENCE) };
     let pairs = asks.iter().flat_map(|ask| addresses.iter().map(move |address| (*ask, *address)));

@@ -106,6 +106,8 @@ impl Rig {
 
     /// The same, where the address that is asked matters.
     pub fn expect_at(&self, questions: &[(Protocol, u16)], open: impl Fn(&Hop, IpAddr) -> bool) {
+        // A question asked from a port that was used before would be answered by the flow that was left there.
+        self.forget_flows();
         let asks = self.asks(questions, open);
         let probes: Vec<(&Netns, Probe)> =
             asks.iter().map(|ask| (self.netns(&ask.hop.from), ask.probe())).collect();
