@@ -1,10 +1,30 @@
 //! What users write, as podwall reads it.
 //!
-//! The Kubernetes objects are trimmed mirrors: only the fields that decide a verdict are kept, so a node's cache of
-//! a large cluster stays small. NetworkPolicies are the exception: they are decoded from raw JSON by the engine,
-//! because an unknown field in a peer has to be noticed, not skipped (policy-semantics C9).
+//! Two sorts of types. The kinds of `podwall.dev` ([`Ban`], [`ServiceExposure`], [`NodeReport`]) and the one taken over
+//! from kubetables ([`Ktban`]) are whole: the CustomResourceDefinitions of the chart are generated from them
+//! ([`definitions`]), every comment on a field is what `kubectl explain` prints, and [`read`] turns an object into
+//! what it asks for, noticing what it does not know. The mirrors of Kubernetes objects are trimmed: only the fields
+//! that decide a verdict are kept, so a node's cache of a large cluster stays small. NetworkPolicies are neither: the
+//! engine decodes them from raw JSON, because an unknown field in a peer has to be noticed (policy-semantics C9).
+#![expect(unreachable_pub, reason = "kube's derive repeats each type inside a function")]
+#![expect(clippy::duplicated_attributes, reason = "every printed column says its type")]
+
+pub mod ban;
+pub mod condition;
+pub mod definitions;
+pub mod exposure;
+pub mod ktban;
+pub mod node_report;
+pub mod read;
+pub mod selector;
 pub mod upstream;
 
+pub use ban::{Ban, BanSpec, BanStatus};
+pub use condition::Condition;
+pub use exposure::{ServiceExposure, ServiceExposureSpec, ServiceExposureStatus};
+pub use ktban::{Ktban, KtbanSpec};
+pub use node_report::{NodeReport, NodeReportSpec};
+pub use selector::LabelSelector;
 pub use upstream::namespace::Namespace;
 pub use upstream::node::Node;
 pub use upstream::pod::Pod;

@@ -148,6 +148,16 @@ impl ApiServer {
         client(&self.agent_kubeconfig).await
     }
 
+    /// `kubectl` as that user, with a cache of its own; arguments follow.
+    #[must_use]
+    pub fn kubectl(&self) -> Command {
+        let mut command = Command::new(self.programs.join("kubectl"));
+        command
+            .arg(option("kubeconfig", &self.admin_kubeconfig))
+            .arg(option("cache-dir", &self.directory.path().join("kubectl-cache")));
+        command
+    }
+
     /// Kills the API server, as a lost control-plane node would: open watches break, new connections are
     /// refused, and no other process can take the port. What it stored stays in etcd.
     pub fn stop_apiserver(&mut self) {
