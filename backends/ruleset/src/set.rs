@@ -136,7 +136,8 @@ pub const SLACK: Duration = Duration::from_secs(5);
 impl Deadline {
     /// How long the kernel shall keep an element that it is given at `now`; never nothing, which would mean for ever.
     pub fn keep_for(self, now: SystemTime) -> Duration {
-        let end = UNIX_EPOCH.checked_add(Duration::from_millis(self.0)).and_then(|end| end.checked_add(SLACK));
+        let end =
+            UNIX_EPOCH.checked_add(Duration::from_millis(self.0)).and_then(|end| end.checked_add(SLACK));
         let left = end.and_then(|end| end.duration_since(now).ok());
         left.unwrap_or_default().max(Duration::from_millis(1))
     }

@@ -134,7 +134,9 @@ fn holdable(shape: Shape, key: &Key) -> bool {
     let of = |address: &IpAddr| family == Some(crate::Family::of(address));
     match (shape, key) {
         (Shape::Addresses(_) | Shape::Banned(_) | Shape::Verdicts(_), Key::Address(address)) => of(address),
-        (Shape::Ranges(_) | Shape::BannedRanges(_), Key::Range(first, last)) => of(first) && of(last) && first <= last,
+        (Shape::Ranges(_) | Shape::BannedRanges(_), Key::Range(first, last)) => {
+            of(first) && of(last) && first <= last
+        }
         (Shape::Pairs(_), Key::Pair(source, destination)) => of(source) && of(destination),
         (Shape::Endpoints(_), Key::Endpoint(address, ..)) => of(address),
         (Shape::Services, Key::Service(..)) | (Shape::Links, Key::Link(_)) => true,

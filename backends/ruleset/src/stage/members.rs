@@ -43,7 +43,11 @@ impl MemberWork {
                 }
                 Growth::Neutral => {
                     remove(&mut work.up, name, goes);
-                    add(if neutral_leaves { &mut work.down } else { &mut work.last }, name, valued(edit, comes));
+                    add(
+                        if neutral_leaves { &mut work.down } else { &mut work.last },
+                        name,
+                        valued(edit, comes),
+                    );
                 }
             }
         }
@@ -108,7 +112,9 @@ fn valued(edit: &SetEdit, keys: Vec<Key>) -> Vec<(Key, Value)> {
 
 /// Members that stay and only end at another time: both in one commit, so that none is away meanwhile.
 fn change(ops: &mut Vec<Op>, set: &SetName, edit: &SetEdit) {
-    let stays = |(key, edit): (&Key, &Edit<Value>)| Some((key.clone(), edit.before.as_ref().and(edit.after.clone())?));
+    let stays = |(key, edit): (&Key, &Edit<Value>)| {
+        Some((key.clone(), edit.before.as_ref().and(edit.after.clone())?))
+    };
     let elements: Vec<(Key, Value)> = edit.elements.iter().filter_map(stays).collect();
     if !elements.is_empty() {
         ops.push(Op::RemoveElements(set.clone(), elements.iter().map(|(key, _)| key.clone()).collect()));

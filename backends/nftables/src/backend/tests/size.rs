@@ -87,7 +87,13 @@ fn a_pod_change_costs_microseconds() {
             kernel.commit_ops(ops).unwrap();
         }
         let committed = start.elapsed() / 400;
-        let frame = Frame { first: 1, generation: None, table: TableFlags::OPEN, finish: Finish::Commit };
+        let frame = Frame {
+            first: 1,
+            generation: None,
+            table: TableFlags::OPEN,
+            now: SystemTime::UNIX_EPOCH,
+            finish: Finish::Commit,
+        };
         let start = Instant::now();
         for ops in &changes {
             black_box(kernel.encoder.write(ops, frame).bytes());
