@@ -46,7 +46,7 @@ use crate::telemetry::health::Concern;
 use crate::telemetry::server::{self, Telemetry};
 use adoption::Adoption;
 use apply::{Established, StartListening};
-use backend::{Alarm, Choice, Ears, GuardChoice, Opened};
+use backend::{Alarm, Choice, Ears, Filter, GuardChoice, Opened};
 use control::Desk;
 use host::OwnAddresses;
 use input::{Feed, Inputs, Stopping};
@@ -153,16 +153,17 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
     };
     let doors = runtime.block_on(Doors::open(&settings))?;
     let opened = backend::open(settings.backend, settings.guard)?;
-    let telemetry = Telemetry::default();
-    let options = fitting(&settings, opened.backend.capabilities(), &telemetry)?;
+    let (own, telemetry) = (OwnAddresses::default(), Telemetry::default());
+    let options = fitting(&settings, (opened.backend.capabilities(), opened.chosen.filter), &telemetry);
+    tell(&opened, &telemetry);
     tracing::info!(
         node = %settings.node,
         backend = opened.backend.capabilities().backend,
+        why = opened.chosen.why,
         guard = %opened.backend.capabilities().guard,
         listen = %settings.listen,
         "podwall agent {} starts", env!("CARGO_PKG_VERSION")
     );
-    let own = OwnAddresses::default();
     let kernel = KernelThreads::start(opened, &settings, &own, &telemetry)?;
     let agent = Agent { settings, options, client, own, telemetry, works: kernel.works.clone() };
     let result = runtime.block_on(agent.turn(doors, kernel.outcomes));
@@ -172,26 +173,29 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
 }
 
 /// The options this kernel can carry out.
-fn fitting(
-    settings: &Settings,
-    capabilities: &Capabilities,
-    telemetry: &Telemetry,
-) -> Result<Options, AgentError> {
-    if !capabilities.log {
-        let needs =
-            "drop records from rules (CONFIG_NETFILTER_NETLINK_LOG, CONFIG_NFT_LOG): modprobe nfnetlink_log";
-        return Err(BackendError::Unsupported { needs: needs.to_owned() }.into());
-    }
+fn fitting(settings: &Settings, (can, filter): (&Capabilities, Filter), telemetry: &Telemetry) -> Options {
     let mut options = settings.options.clone();
-    if !capabilities.reverse_path && options.spoof_guard == SpoofGuard::ReversePath {
-        telemetry.health.raise(
-            Concern::SpoofGuard,
-            "this kernel cannot check reverse paths from rules, so forged sources pass: load nft_fib_inet \
-             (CONFIG_NFT_FIB_INET; xt_rpfilter for iptables), or accept it with --spoof-guard off",
+    if !can.reverse_path && options.spoof_guard == SpoofGuard::ReversePath {
+        let needs = filter.reverse_path_needs();
+        let words = format!(
+            "this kernel cannot check reverse paths from rules, so forged sources pass: {needs}, or accept it with \
+             --spoof-guard off"
         );
+        telemetry.health.raise(Concern::SpoofGuard, words);
         options.spoof_guard = SpoofGuard::Off;
     }
-    Ok(options)
+    options
+}
+
+/// Which packet filter was chosen, for those who look at metrics and readiness.
+fn tell(opened: &Opened, telemetry: &Telemetry) {
+    let Opened { chosen, elsewhere, .. } = opened;
+    telemetry.metrics.backend.get_or_create(&chosen.labels()).set(1);
+    let told = (!chosen.told.is_empty()).then(|| chosen.told.join("; "));
+    telemetry.health.set(Concern::Backend, told);
+    for former in &elsewhere.found {
+        tracing::info!(place = former.place(), "rules of an earlier podwall stand there until ours do");
+    }
 }
 
 /// The sockets others come to; taken before anything is changed, so that an address in use changes nothing.
@@ -234,6 +238,8 @@ impl KernelThreads {
         let bench = flows::Bench { own: own.clone(), works: works.clone(), telemetry: telemetry.clone() };
         let setup = apply::Setup {
             backend: opened.backend,
+            place: opened.chosen.filter.place(),
+            elsewhere: opened.elsewhere,
             start_listening: start_listening(opened.ears, &works),
             established: settings.established,
             outcomes: sender,

@@ -33,9 +33,57 @@ pub struct Manifest {
     pub object: Value,
 }
 
+/// What tells an object from all others of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    kind: String,
+    /// Empty for what belongs to no namespace.
+    namespace: String,
+    name: String,
+}
+
+impl Identity {
+    /// That of an object. Without a namespace it is in `default`, as kubectl would have it.
+    pub fn of(object: &Value) -> Self {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = text("/kind");
+        let namespace = match (kind.as_str(), text("/metadata/namespace")) {
+            ("Namespace" | "Node", _) => String::new(),
+            (_, named) if named.is_empty() => "default".to_owned(),
+            (_, named) => named,
+        };
+        Self { kind, namespace, name: text("/metadata/name") }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => write!(f, "{} {}", self.kind, self.name),
+            namespace => write!(f, "{} {namespace}/{}", self.kind, self.name),
+        }
+    }
+}
+
+/// One object is written down twice, and not the same both times. Which is meant is anybody's guess: whoever goes on
+/// regardless (the agent) takes the first, in order of files and lines.
+#[derive(Debug, thiserror::Error)]
+#[error("{second}: {identity} is already in {first}, and says something else there")]
+pub struct Twice {
+    /// Which object.
+    pub identity: Identity,
+    /// The first place.
+    pub first: Place,
+    /// The second.
+    pub second: Place,
+}
+
 /// Why a file gave no objects.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
+    /// One object says two things.
+    #[error(transparent)]
+    Twice(#[from] Box<Twice>),
     /// The file or folder cannot be read.
     #[error("{}", file.display())]
     Read {

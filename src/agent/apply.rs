@@ -5,6 +5,7 @@
 //! answer) it reads the table back, asks the planner what is wanted, and commits the difference. Whatever happens,
 //! the last good rules stand.
 mod blame;
+mod formers;
 mod kernel;
 mod recheck;
 
@@ -19,11 +20,13 @@ use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Match, Rulese
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::adoption::Adoption;
+use super::backend::former::Elsewhere;
 use super::flows::Job;
 use super::work::{Outcome, Removed, Standing, Wanted, Work};
 use crate::telemetry::health::{Concern, Worker};
 use crate::telemetry::metrics::RepairCause;
 use crate::telemetry::server::Telemetry;
+use formers::Formers;
 pub use kernel::StartListening;
 use kernel::{Failure, Kernel};
 use recheck::Recheck;
@@ -51,6 +54,10 @@ pub enum Established {
 pub struct Setup {
     /// The packet filter.
     pub backend: Box<dyn Backend>,
+    /// Where its rules are, for people.
+    pub place: &'static str,
+    /// What earlier agents left in other packet filters.
+    pub elsewhere: Elsewhere,
     /// Makes other programs' writes come in as work; called where the packet filter lets them write.
     pub start_listening: StartListening,
     /// What happens to established flows.
@@ -86,6 +93,7 @@ pub fn run(setup: Setup, works: &Receiver<Work>) {
 
 struct Applier {
     kernel: Kernel,
+    formers: Formers,
     state: State,
     recheck: Recheck,
     established: Established,
@@ -129,7 +137,8 @@ impl Applier {
     fn new(setup: Setup) -> Self {
         let now = Instant::now();
         Self {
-            kernel: Kernel::new(setup.backend, setup.start_listening, setup.telemetry.clone()),
+            formers: Formers::new(setup.elsewhere, setup.telemetry.clone()),
+            kernel: Kernel::new(setup.backend, setup.place, setup.start_listening, setup.telemetry.clone()),
             state: State::Blind(now),
             recheck: Recheck::new(setup.jobs),
             established: setup.established,
@@ -168,7 +177,7 @@ impl Applier {
             State::Following => Some(self.audit),
             State::Lost { ask: None, .. } | State::Ended => None,
         };
-        let next = [state, self.kernel.reap_due()].into_iter().flatten().min();
+        let next = [state, self.formers.due(), self.kernel.reap_due()].into_iter().flatten().min();
         next.map_or(TURN, |at| at.saturating_duration_since(now)).min(TURN)
     }
 
@@ -182,6 +191,13 @@ impl Applier {
             State::Following if now >= self.audit => self.audit(),
             State::Blind(_) | State::Lost { .. } | State::Following | State::Ended => {}
         }
+        // Before the reap: both variants of iptables share the sets.
+        if self.state == State::Following
+            && self.formers.go(now)
+            && let Err(failure) = self.kernel.sweep()
+        {
+            self.lost(&failure);
+        }
         if self.state == State::Following
             && self.kernel.reap_due().is_some_and(|due| now >= due)
             && let Err(failure) = self.kernel.reap()
@@ -194,7 +210,8 @@ impl Applier {
     fn look_first(&mut self) {
         match self.kernel.observe() {
             Ok(observed) => {
-                let standing = standing(observed.ruleset.as_ref()).max(self.adoption.known());
+                let earlier = self.adoption.known().max(self.formers.standing());
+                let standing = standing(observed.ruleset.as_ref()).max(earlier);
                 self.older_flows = match standing {
                     Standing::Nothing => OlderFlows::Unjudged,
                     Standing::Lenient | Standing::Strict => OlderFlows::Judged,
@@ -203,7 +220,8 @@ impl Applier {
                 let touched = !observed.alien.is_empty();
                 let cause = if touched { RepairCause::Foreign } else { RepairCause::Start };
                 self.state = State::Lost { cause, ask: None };
-                self.tell(Outcome::Judged(recheck::judged_addresses(self.kernel.standing())));
+                let judged = recheck::judged_addresses(self.kernel.standing());
+                self.tell(Outcome::Judged(judged.into_iter().chain(self.formers.judged()).collect()));
                 self.tell(Outcome::Standing(standing));
             }
             Err(error) => {
@@ -231,6 +249,7 @@ impl Applier {
                 self.telemetry.health.clear(Concern::Uncommitted);
                 self.adoption.note(standing(Some(self.kernel.standing())));
                 self.kernel.measure(wanted.since);
+                self.formers.may_go(Instant::now(), self.kernel.reap_due());
                 self.judge_after_repair(changed);
             }
             Err(failure) => self.not_made_true(&failure, &wanted.ruleset, cause),
@@ -324,10 +343,15 @@ impl Applier {
     fn foreign(&mut self, change: Option<&ForeignChange>) {
         if let Some(change) = change {
             self.telemetry.metrics.foreign_changes.inc();
-            tracing::error!(writer = change.writer, "{change} wrote into table inet podwall");
+            tracing::error!(writer = change.writer, "{change} wrote into {}", self.kernel.place());
         }
-        if self.state == State::Following {
-            self.compare(RepairCause::Foreign);
+        // Nobody in particular: it is time to look, or notices were lost.
+        if self.state != State::Following || (change.is_none() && !self.kernel.looks_changed()) {
+            return;
+        }
+        self.compare(RepairCause::Foreign);
+        if change.is_none() && matches!(self.state, State::Lost { cause: RepairCause::Foreign, .. }) {
+            self.telemetry.metrics.foreign_changes.inc();
         }
     }
 
@@ -384,8 +408,11 @@ impl Applier {
     }
 
     fn tear_down(&mut self) -> Result<Removed, String> {
-        match self.kernel.unload().map(|standing| Removed::all_of(&standing)) {
-            Ok(removed) => {
+        let earlier = self.formers.remove().map_err(Failure::unsent);
+        let all = earlier.and_then(|earlier| Ok((earlier, Removed::all_of(&self.kernel.unload()?))));
+        match all {
+            Ok((mut removed, ours)) => {
+                removed += ours;
                 tracing::warn!(?removed, "the rules were taken away on request");
                 self.adoption.forget();
                 self.state = State::Ended;

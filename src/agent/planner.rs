@@ -217,7 +217,7 @@ impl Planner {
 
     fn refuse(&mut self, chains: BTreeMap<ChainName, String>) {
         // Asked before the engine forgets the chains.
-        self.reports.refused(&chains, &self.engine.origins());
+        self.reports.refused(&chains, &self.engine);
         self.retry_refused = (!chains.is_empty()).then(|| Instant::now() + RETRY_REFUSED);
         self.change(Change::Refused(chains.keys().cloned().collect()), Moment::now());
         self.refused = chains;
@@ -241,6 +241,9 @@ impl Planner {
             }
             // Reading everything for the first time is not lag.
             self.oldest = None;
+        }
+        if self.gathering.is_over() {
+            self.reports.tell_cluster(&self.engine);
         }
         self.concerns();
         self.push(now);

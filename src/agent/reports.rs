@@ -1,9 +1,12 @@
 //! What is wrong with which object, told once: in the log, as a metric, as a Kubernetes event on the object.
+//!
+//! Events wait until everything was read: only then is it known which node writes them.
+mod teller;
+
 use std::collections::BTreeMap;
 
 use podwall_engine::model::{NodeName, PodUid, PolicyId, Text};
-use podwall_engine::plan::Origins;
-use podwall_engine::{Change, ObjectRef, Warning};
+use podwall_engine::{Change, Cluster, Engine, ObjectRef, Warning};
 use podwall_ruleset::ChainName;
 
 use crate::telemetry::events::Events;
@@ -15,6 +18,8 @@ use crate::telemetry::server::Telemetry;
 pub struct Reports {
     by_object: BTreeMap<Subject, Vec<Warning>>,
     refused: Vec<Warning>,
+    /// No event was written of these yet, by us or another node.
+    untold: Vec<Warning>,
     events: Events,
     telemetry: Telemetry,
 }
@@ -53,7 +58,17 @@ impl Subject {
 impl Reports {
     /// Nothing is wrong yet.
     pub const fn new(events: Events, telemetry: Telemetry) -> Self {
-        Self { by_object: BTreeMap::new(), refused: Vec::new(), events, telemetry }
+        Self { by_object: BTreeMap::new(), refused: Vec::new(), untold: Vec::new(), events, telemetry }
+    }
+
+    /// Everything there is was read: tells the cluster what is ours to tell.
+    pub fn tell_cluster(&mut self, engine: &Engine) {
+        for warning in std::mem::take(&mut self.untold) {
+            let teller = teller::teller(engine.cluster(), &warning.object);
+            if teller.is_none_or(|node| node == *engine.node()) {
+                self.events.tell(&warning);
+            }
+        }
     }
 
     /// The warnings of an object as it is now; new ones are told.
@@ -64,7 +79,7 @@ impl Reports {
         let Some(subject) = Subject::of(change) else { return };
         let known = self.by_object.remove(&subject).unwrap_or_default();
         for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
-            self.tell(warning);
+            self.note(warning);
         }
         if !warnings.is_empty() {
             self.by_object.insert(subject, warnings);
@@ -73,20 +88,22 @@ impl Reports {
     }
 
     /// An object that cannot be used at all.
-    pub fn unusable(&self, warning: &Warning) {
-        self.tell(warning);
+    pub fn unusable(&mut self, warning: &Warning) {
+        self.note(warning);
     }
 
-    /// The kernel refuses these chains; `origins` know whose they are. Replaces what was refused before.
-    pub fn refused(&mut self, chains: &BTreeMap<ChainName, String>, origins: &Origins) {
-        let mut warnings = Vec::new();
+    /// The kernel refuses these chains; the engine knows whose they are. Replaces what was refused before. Another
+    /// node's kernel may take them, so each tells of its own.
+    pub fn refused(&mut self, chains: &BTreeMap<ChainName, String>, engine: &Engine) {
+        let (mut warnings, origins) = (Vec::new(), engine.origins());
         for (chain, reason) in chains {
             let policies =
                 origins.chains.get(chain).map(|origin| origin.policies.as_slice()).unwrap_or_default();
-            warnings.extend(policies.iter().map(|policy| refusal(policy, chain, reason)));
+            warnings.extend(policies.iter().map(|policy| refusal(engine.cluster(), policy, chain, reason)));
         }
         for warning in warnings.iter().filter(|warning| !self.refused.contains(warning)) {
-            self.tell(warning);
+            tracing::warn!("{warning}");
+            self.events.tell(warning);
         }
         let words = (!chains.is_empty())
             .then(|| format!("the kernel refuses {} chains; the pods they govern are shut", chains.len()));
@@ -96,9 +113,9 @@ impl Reports {
         self.count();
     }
 
-    fn tell(&self, warning: &Warning) {
+    fn note(&mut self, warning: &Warning) {
         tracing::warn!("{warning}");
-        self.events.tell(warning);
+        self.untold.push(warning.clone());
     }
 
     fn count(&self) {
@@ -107,12 +124,13 @@ impl Reports {
     }
 }
 
-fn refusal(policy: &PolicyId, chain: &ChainName, reason: &str) -> Warning {
+/// `kubectl describe` finds events by the object's UID alone.
+fn refusal(cluster: &Cluster, policy: &PolicyId, chain: &ChainName, reason: &str) -> Warning {
     let object = ObjectRef {
         kind: "NetworkPolicy",
         namespace: Text::clone(&policy.namespace),
         name: Text::clone(&policy.name),
-        uid: Text::from(""),
+        uid: cluster.policy(policy).map(|policy| Text::clone(&policy.uid)).unwrap_or_default(),
     };
     let problem = format!("the kernel refused its chain {chain} ({reason}); the pods it selects are shut");
     Warning { object, field: "spec".to_owned(), problem }
@@ -120,33 +138,63 @@ fn refusal(policy: &PolicyId, chain: &ChainName, reason: &str) -> Warning {
 
 #[cfg(test)]
 mod tests {
-    use podwall_engine::model::{Direction, Tier};
-    use podwall_engine::plan::ChainOrigin;
+    use podwall_engine::{Options, ingest};
+    use serde_json::json;
 
     use super::*;
 
-    fn id() -> PolicyId {
-        PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: "web".into() }
+    /// A node with one pod, isolated by one policy; and the chain that does it.
+    fn engine() -> (Engine, ChainName) {
+        let mut engine = Engine::new(NodeName::from("n1"), Options::default());
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "shop", "name": "web", "uid": "u1"}, "spec": {"nodeName": "n1"},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}]}});
+        let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"namespace": "shop", "name": "shut", "uid": "1234"}, "spec": {"podSelector": {}}});
+        for object in [pod, policy] {
+            engine.apply(ingest::object(&object).unwrap().unwrap().0);
+        }
+        let chain = engine.origins().chains.into_keys().next().unwrap();
+        (engine, chain)
+    }
+
+    fn reports() -> (Reports, Telemetry) {
+        let telemetry = Telemetry::default();
+        let events = Events::nowhere(std::sync::Arc::clone(&telemetry.metrics));
+        (Reports::new(events, telemetry.clone()), telemetry)
     }
 
     #[test]
-    fn a_warning_counts_while_its_object_has_it_and_a_refused_chain_names_its_policies() {
-        let telemetry = Telemetry::default();
-        let events = Events::nowhere(std::sync::Arc::clone(&telemetry.metrics));
-        let mut reports = Reports::new(events, telemetry.clone());
-        let chain = ChainName::new("i4_x").unwrap();
-        let warning = refusal(&id(), &chain, "EINVAL");
-        reports.object(&Change::PolicyGone(id()), vec![warning.clone()]);
+    fn a_warning_counts_while_its_object_has_it() {
+        let (mut reports, telemetry) = reports();
+        let (engine, chain) = engine();
+        let id = engine.cluster().policies().next().unwrap().id.clone();
+        let warning = refusal(engine.cluster(), &id, &chain, "EINVAL");
+        reports.object(&Change::PolicyGone(id.clone()), vec![warning.clone()]);
         assert_eq!(telemetry.metrics.warnings.get(), 1);
-        reports.object(&Change::PolicyGone(id()), Vec::new());
-        assert_eq!(telemetry.metrics.warnings.get(), 0);
+        reports.object(&Change::PolicyGone(id), vec![warning.clone()]);
+        assert_eq!(reports.untold, [warning], "once");
+        reports.tell_cluster(&engine);
+        assert_eq!(reports.untold, []);
+        reports.object(&Change::PodGone(PodUid("x".into())), Vec::new());
+        assert_eq!(telemetry.metrics.warnings.get(), 1);
+    }
 
-        let origin = ChainOrigin { direction: Direction::Ingress, policies: vec![id()] };
-        let origins = Origins { chains: BTreeMap::from([(chain.clone(), origin)]), ..Origins::default() };
-        reports.refused(&BTreeMap::from([(chain, "EINVAL".to_owned())]), &origins);
-        assert_eq!(reports.refused, [warning]);
+    #[test]
+    fn a_refused_chain_names_its_policies_as_kubectl_looks_for_them() {
+        let (mut reports, telemetry) = reports();
+        let (engine, chain) = engine();
+        reports.refused(&BTreeMap::from([(chain, "EINVAL".to_owned())]), &engine);
+        let objects: Vec<&ObjectRef> = reports.refused.iter().map(|warning| &warning.object).collect();
+        let policy = ObjectRef {
+            kind: "NetworkPolicy",
+            namespace: "shop".into(),
+            name: "shut".into(),
+            uid: "1234".into(),
+        };
+        assert_eq!(objects, [&policy]);
         assert_eq!(telemetry.metrics.refused_chains.get(), 1);
-        reports.refused(&BTreeMap::new(), &Origins::default());
+        reports.refused(&BTreeMap::new(), &engine);
         assert_eq!((telemetry.metrics.warnings.get(), telemetry.health.report().concerns.len()), (0, 1));
     }
 }

@@ -24,7 +24,7 @@ fn a_kernel_without_reverse_paths_makes_the_node_unready_unless_that_was_accepte
     for (chosen, words) in [(SpoofGuard::ReversePath, Some("forged sources pass")), (SpoofGuard::Off, None)] {
         let telemetry = Telemetry::default();
         telemetry.health.clear(Concern::Uncommitted);
-        let options = fitting(&settings(chosen), &blind, &telemetry).unwrap();
+        let options = fitting(&settings(chosen), (&blind, Filter::Nftables), &telemetry);
         assert_eq!(options.spoof_guard, SpoofGuard::Off);
         let report = telemetry.health.report();
         assert_eq!(report.ready, words.is_none());

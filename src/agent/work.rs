@@ -3,7 +3,9 @@
 //! At most one [`Work::Wanted`] or [`Work::Update`] is under way: the planner waits for [`Outcome::Done`], and what
 //! comes meanwhile gathers in the engine instead of in a queue.
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Sum;
 use std::net::IpAddr;
+use std::ops::AddAssign;
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -94,6 +96,23 @@ impl Removed {
     /// Everything in a ruleset.
     pub fn all_of(ruleset: &Ruleset) -> Self {
         Self { chains: ruleset.chains.len(), sets: ruleset.sets.len(), elements: ruleset.elements() }
+    }
+}
+
+impl AddAssign for Removed {
+    fn add_assign(&mut self, other: Self) {
+        self.chains += other.chains;
+        self.sets += other.sets;
+        self.elements += other.elements;
+    }
+}
+
+impl Sum for Removed {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
     }
 }
 

@@ -20,7 +20,9 @@ use crate::telemetry::log::{self, LogFormat};
 #[command(
     long_about = "Enforce NetworkPolicies on this node until stopped.\n\n\
         Reads pods, namespaces, nodes and NetworkPolicies from the API server (or a folder of manifests), and keeps \
-        table `inet podwall` of this node's kernel in step with them. Nothing is written before everything was read \
+        podwall's rules in this node's kernel in step with them: table `inet podwall` of nftables or, where that \
+        does not work, PW chains in the mangle table of iptables and pw ipsets. Another --backend takes over \
+        without a gap from the one before. Nothing is written before everything was read \
         once. Stopping it, killing it, or losing the API server leaves the last rules standing; `podwall teardown` \
         takes them away.\n\n\
         Needs CAP_NET_ADMIN in the host's network namespace. Logs go to standard error; RUST_LOG chooses what is \

@@ -29,6 +29,7 @@ use self::stage::Stage;
 use self::story::{CHAPTERS, CONNECTIONS, Chapter, QUESTIONS, Story, Try};
 use super::explain::{self, target};
 use super::{CliError, CliResult, Exit, OutputFormat, output};
+use crate::agent::backend::Choice;
 
 pub use agents::Tethered;
 
@@ -39,15 +40,19 @@ pub use agents::Tethered;
         Two nodes, ten pods and three hosts outside are network namespaces of this machine. The agent of each node \
         watches a folder of manifests, exactly as `podwall agent --source` does. Everybody tries to reach everybody: \
         without policies, with policies, and after two edits, one of which cuts a connection that is open. Needs root \
-        and Linux, no cluster and no other program. Takes a few seconds; the host's own network is not touched, and \
+        and Linux, no cluster and (with nftables) no other program. Takes a few seconds; the host's own network is not touched, and \
         nothing stays behind, even when the demo is killed.",
     after_help = "Examples:\n  \
         sudo podwall demo\n  \
         sudo podwall demo --family 4 --output json\n  \
+        sudo podwall demo --backend iptables\n  \
         podwall demo --manifests sample/          (only write the manifests, to play with render and explain)\n\n\
         Exits 0 when every probe ended as the policies say, 1 when not."
 )]
 pub struct Demo {
+    /// Which packet filter the agents use; iptables needs its programs and ipset
+    #[arg(long, value_enum, default_value_t, value_name = "NAME")]
+    backend: Choice,
     /// Address families to probe
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
     family: Families,
@@ -99,7 +104,7 @@ impl Demo {
             return Err(CliError::root("the demo"));
         }
         let report = Report::new(self.output);
-        let complete = play(self.family, report)?;
+        let complete = play(self.family, self.backend, report)?;
         Ok(if complete { Exit::Done } else { Exit::Negative })
     }
 }
@@ -131,9 +136,9 @@ struct Theatre {
     tables: Vec<(Matrix, Matrix)>,
 }
 
-fn play(families: Families, mut report: Report) -> Result<bool, CliError> {
+fn play(families: Families, backend: Choice, mut report: Report) -> Result<bool, CliError> {
     let start = Instant::now();
-    let mut theatre = Theatre::open(families)?;
+    let mut theatre = Theatre::open(families, backend)?;
     report.opened(&theatre.story, start.elapsed())?;
     for (number, chapter) in CHAPTERS.iter().enumerate() {
         theatre.chapter(number, chapter, &mut report)?;
@@ -146,7 +151,7 @@ fn play(families: Families, mut report: Report) -> Result<bool, CliError> {
 }
 
 impl Theatre {
-    fn open(families: Families) -> Result<Self, CliError> {
+    fn open(families: Families, backend: Choice) -> Result<Self, CliError> {
         let interrupts = Interrupts::watch()?;
         let story = Story::of(&families.list())?;
         let stage = Stage::build(&story)?;
@@ -155,7 +160,7 @@ impl Theatre {
         if let Some(first) = CHAPTERS.first() {
             first.pages.iter().try_for_each(|page| folder.save(page))?;
         }
-        let agents = Agents::start(&story, &stage, &folder, &interrupts)?;
+        let agents = Agents::start(&story, backend, (&stage, &folder), &interrupts)?;
         Ok(Self { agents, stage, folder, story, interrupts, tables: Vec::new() })
     }
 

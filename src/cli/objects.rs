@@ -3,15 +3,16 @@
 //! Owns reading everything once into a [`Cluster`]. What each object means is the engine's business.
 pub mod live;
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use podwall_engine::{Cluster, Warning, ingest};
+use podwall_engine::{Change, Cluster, Warning, ingest};
 use serde_json::Value;
 
 use super::CliError;
-use crate::manifests::{self, Manifest, ManifestError};
+use crate::manifests::{self, Identity, Manifest, ManifestError, Place, Twice};
 
 /// Flags that say where the cluster is read from.
 #[derive(Debug, Clone, Args)]
@@ -35,6 +36,8 @@ pub struct World {
     pub cluster: Cluster,
     /// What was closed because it could not be understood, and objects left out.
     pub warnings: Vec<Warning>,
+    /// What was read from manifests, and where.
+    read: BTreeMap<Identity, (Place, Change)>,
 }
 
 impl ObjectSource {
@@ -58,11 +61,27 @@ impl World {
     pub fn read(&mut self, path: &Path) -> Result<(), CliError> {
         let manifests =
             if path == Path::new("-") { standard_input()? } else { manifests::read(path).map_err(unread)? };
-        self.take_all(&manifests);
+        manifests.iter().try_for_each(|manifest| self.take_once(manifest)).map_err(unread)
+    }
+
+    /// The same object twice does no harm; two objects under one name do: the agent would take the first.
+    fn take_once(&mut self, Manifest { place, object }: &Manifest) -> Result<(), ManifestError> {
+        if let Ok(Some((change, _))) = ingest::object(object) {
+            let identity = Identity::of(object);
+            match self.read.get(&identity) {
+                Some((_, known)) if *known == change => return Ok(()),
+                Some((first, _)) => {
+                    let (first, second) = (first.clone(), place.clone());
+                    return Err(Box::new(Twice { identity, first, second }).into());
+                }
+                None => drop(self.read.insert(identity, (place.clone(), change))),
+            }
+        }
+        self.take(object);
         Ok(())
     }
 
-    /// Takes in manifests that were read already.
+    /// Takes in manifests that were read already; later ones take the place of earlier ones.
     pub fn take_all(&mut self, manifests: &[Manifest]) {
         manifests.iter().for_each(|manifest| self.take(&manifest.object));
     }

@@ -2,7 +2,9 @@
 use std::collections::BTreeSet;
 
 use clap::{Args, ValueEnum};
-use podwall_engine::{NodeName, Plan, plan};
+use podwall_engine::{Engine, NodeName, Plan};
+use podwall_iptables::Listing;
+use podwall_ruleset::Ruleset;
 use podwall_ruleset::text::nft_listing;
 use serde_json::{Value, json};
 
@@ -19,6 +21,7 @@ use super::{CliError, CliResult, Exit, output};
     after_help = "Examples:\n  \
         podwall render manifests/ --node worker-1\n  \
         kubectl get no,ns,po,netpol -A -o yaml | podwall render - --all-nodes\n  \
+        podwall render manifests/ --node worker-1 --backend iptables\n  \
         podwall render --node worker-1 | diff - <(podwall render --node worker-1 manifests/)"
 )]
 pub struct Render {
@@ -31,6 +34,9 @@ pub struct Render {
     /// How to print it
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
+    /// In whose language
+    #[arg(long, value_enum, default_value_t, value_name = "NAME")]
+    backend: Language,
     #[command(flatten)]
     planning: PlanFlags,
     #[command(flatten)]
@@ -39,11 +45,46 @@ pub struct Render {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum Format {
-    /// As `nft list table inet podwall` would show it
+    /// The text that programs of the packet filter read
     #[default]
-    Nft,
+    #[value(alias = "nft")]
+    Text,
     /// One JSON document: ruleset, where each rule comes from, warnings
     Json,
+}
+
+/// A packet filter's language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Language {
+    /// As `nft list table inet podwall` would show it
+    #[default]
+    Nftables,
+    /// For `ipset restore`, `iptables-restore --noflush` and `ip6tables-restore --noflush`
+    Iptables,
+}
+
+impl Language {
+    fn text(self, ruleset: &Ruleset) -> Result<String, CliError> {
+        match self {
+            Self::Nftables => Ok(nft_listing(ruleset)),
+            Self::Iptables => Ok(fallback(ruleset)?.to_string()),
+        }
+    }
+
+    /// The same by the names of those who read it.
+    fn texts(self, ruleset: &Ruleset) -> Result<Value, CliError> {
+        match self {
+            Self::Nftables => Ok(json!({ "nft": nft_listing(ruleset) })),
+            Self::Iptables => {
+                let Listing { ipset, iptables, ip6tables } = fallback(ruleset)?;
+                Ok(json!({ "ipset": ipset, "iptables": iptables, "ip6tables": ip6tables }))
+            }
+        }
+    }
+}
+
+fn fallback(ruleset: &Ruleset) -> Result<Listing, CliError> {
+    podwall_iptables::listing(ruleset).map_err(|error| CliError::backend("writing rules for iptables", error))
 }
 
 impl Render {
@@ -55,16 +96,17 @@ impl Render {
         let plans: Vec<(NodeName, Plan)> = nodes
             .into_iter()
             .map(|node| {
-                let plan = plan(&world.cluster, &node, &options);
+                let plan = Engine::plan(&world.cluster, &node, &options);
                 (node, plan)
             })
             .collect();
         output::warn(&world.warnings);
         match self.format {
-            Format::Nft => {
-                output::answer(&plans.iter().map(|(node, plan)| listing(node, plan)).collect::<String>())?
+            Format::Text => {
+                let all = plans.iter().map(|(node, plan)| listing(node, plan, self.backend));
+                output::answer(&all.collect::<Result<String, _>>()?)?;
             }
-            Format::Json => output::answer_json(&document(&world, &plans))?,
+            Format::Json => output::answer_json(&document(&world, &plans, self.backend)?)?,
         }
         Ok(Exit::Done)
     }
@@ -88,18 +130,18 @@ impl Render {
     }
 }
 
-fn listing(node: &NodeName, plan: &Plan) -> String {
+fn listing(node: &NodeName, plan: &Plan, language: Language) -> Result<String, CliError> {
     let conditions: String = plan.conditions.iter().map(|condition| format!("# {condition}\n")).collect();
-    format!("# node {node}\n{conditions}{}", nft_listing(&plan.ruleset))
+    Ok(format!("# node {node}\n{conditions}{}", language.text(&plan.ruleset)?))
 }
 
-fn document(world: &World, plans: &[(NodeName, Plan)]) -> Value {
+fn document(world: &World, plans: &[(NodeName, Plan)], language: Language) -> Result<Value, CliError> {
     let warnings: Vec<String> = world.warnings.iter().map(ToString::to_string).collect();
-    let nodes: Vec<Value> = plans.iter().map(|(node, plan)| node_document(node, plan)).collect();
-    json!({ "nodes": nodes, "warnings": warnings })
+    let nodes = plans.iter().map(|(node, plan)| node_document(node, plan, language));
+    Ok(json!({ "nodes": nodes.collect::<Result<Vec<Value>, _>>()?, "warnings": warnings }))
 }
 
-fn node_document(node: &NodeName, plan: &Plan) -> Value {
+fn node_document(node: &NodeName, plan: &Plan, language: Language) -> Result<Value, CliError> {
     let chains = plan.origins.chains.iter().map(|(chain, origin)| {
         let policies: Vec<String> = origin.policies.iter().map(ToString::to_string).collect();
         json!({ "chain": chain.as_str(), "direction": origin.direction.to_string(), "policies": policies })
@@ -112,11 +154,14 @@ fn node_document(node: &NodeName, plan: &Plan) -> Value {
             "index": origin.index,
         })
     });
-    json!({
+    let mut document = json!({
         "node": node.to_string(),
-        "nft": nft_listing(&plan.ruleset),
         "chains": chains.collect::<Vec<_>>(),
         "rules": rules.collect::<Vec<_>>(),
         "conditions": plan.conditions.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
+    });
+    if let (Value::Object(all), Value::Object(texts)) = (&mut document, language.texts(&plan.ruleset)?) {
+        all.extend(texts);
+    }
+    Ok(document)
 }

@@ -1,19 +1,18 @@
 //! `podwall teardown`: takes away every rule podwall made on this host, and nothing else.
 //!
 //! A living agent owns its table (the kernel refuses other writers) and would put it back, so it is asked over its
-//! control socket (decision L8). Without one, the table is observed and deleted directly.
+//! control socket (decision L8). Without one, whatever stands in any packet filter is taken out directly.
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use podwall_nftables::Nftables;
-use podwall_ruleset::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::{CliError, CliResult, Exit, OutputFormat, output};
 use crate::agent::adoption::Adoption;
+use crate::agent::backend::former;
 use crate::agent::work::Removed;
 
 /// Take away every rule podwall made on this host; everything else stays
@@ -21,8 +20,8 @@ use crate::agent::work::Removed;
 #[command(
     long_about = "Take away every rule podwall made on this host; everything else stays.\n\n\
         A running agent is asked to do it and stays idle afterwards, so that nothing comes back; stop it when you \
-        like. Without an agent the table is deleted directly. Running it twice does no harm. Connections that are \
-        open stay open. From then on nothing on this node is isolated.",
+        like. Without an agent they are deleted directly, in nftables and in iptables alike. Running it twice does \
+        no harm. Connections that are open stay open. From then on nothing on this node is isolated.",
     after_help = "Examples:\n  sudo podwall teardown\n  sudo podwall teardown --output json"
 )]
 pub struct Teardown {
@@ -71,7 +70,8 @@ impl Teardown {
     }
 
     fn remove(&self) -> Result<Removed, CliError> {
-        let removed = remove()?;
+        let removed =
+            former::remove_all().map_err(|error| CliError::backend("removing podwall's rules", error))?;
         Adoption::open(&self.state_dir).forget();
         Ok(removed)
     }
@@ -86,7 +86,7 @@ fn words(report: &Report) -> String {
         By::Agent => " (done by the running agent, which is idle now)",
         By::Teardown => "",
     };
-    format!("removed table inet podwall: {chains} chains, {sets} sets, {elements} elements{by}\n")
+    format!("removed podwall's rules: {chains} chains, {sets} sets, {elements} elements{by}\n")
 }
 
 /// `None`: no agent is alive behind the socket.
@@ -115,18 +115,6 @@ fn ask_agent(socket: &Path) -> Result<Option<Removed>, CliError> {
         Ok(Reply::Error(problem)) => Err(CliError::Io { doing: doing(), source: problem.into() }),
         Err(error) => Err(CliError::Io { doing: doing(), source: Box::new(error) }),
     }
-}
-
-/// Nobody owns the table: observe, and delete it, empty or not.
-fn remove() -> Result<Removed, CliError> {
-    let doing = "removing podwall's rules";
-    let failed = |error| CliError::backend(doing, error);
-    let mut kernel = Nftables::open(podwall_nftables::Options::default()).map_err(failed)?;
-    let observed = kernel.observe().map_err(failed)?;
-    if let Some(unload) = observed.unload() {
-        kernel.commit(&unload).map_err(failed)?;
-    }
-    Ok(Removed::all_of(&observed.or_empty()))
 }
 
 #[cfg(test)]

@@ -127,6 +127,21 @@ impl Cluster {
         self.links = links;
     }
 
+    /// The changes that make this out of nothing, in the order that gives an engine least to do: rules first, so that
+    /// each pod is looked at once.
+    pub fn changes(&self) -> impl Iterator<Item = Change> {
+        let nodes = self.nodes.values().cloned().map(Change::Node);
+        let spaces =
+            self.namespaces.iter().map(|(name, labels)| Change::Namespace(name.clone(), labels.clone()));
+        let policies = self.policies.values().map(|policy| Change::Policy(policy.as_ref().clone()));
+        let pods = self.pods.values().map(|pod| Change::Pod(pod.as_ref().clone()));
+        let held = self.held.iter().copied().map(Change::AddressHeld);
+        let grace = self.grace_over.then_some(Change::GraceOver);
+        let host = [Change::Links(self.links.clone()), Change::Watch(self.freshness)];
+        let refused = [Change::Refused(self.refused.clone())];
+        nodes.chain(spaces).chain(policies).chain(refused).chain(pods).chain(held).chain(host).chain(grace)
+    }
+
     /// Every pod, in order of UID.
     pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.pods.values()

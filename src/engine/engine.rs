@@ -21,7 +21,7 @@ use crate::compile::base::{self, BaseRequest};
 use crate::compile::names;
 use crate::model::{Labels, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
 use crate::options::Options;
-use crate::plan::{self, Condition, Origins};
+use crate::plan::{self, Condition, Origins, Plan};
 use crate::resolve;
 
 use locals::{LiveChain, Local};
@@ -85,6 +85,21 @@ impl Engine {
         engine.reread_ranges();
         engine.settle();
         engine
+    }
+
+    /// An engine that knows all that a cluster holds.
+    pub fn over(cluster: &Cluster, node: NodeName, options: Options) -> Self {
+        let mut engine = Self::new(node, options);
+        cluster.changes().for_each(|change| engine.apply(change));
+        engine
+    }
+
+    /// What [`plan`](plan::plan) would answer, in a fraction of the time on a large cluster: it looks for the members
+    /// of each group among those who may belong to it.
+    pub fn plan(cluster: &Cluster, node: &NodeName, options: &Options) -> Plan {
+        let engine = Self::over(cluster, node.clone(), options.clone());
+        let (origins, conditions) = (engine.origins(), engine.conditions());
+        Plan { ruleset: engine.ruleset().clone(), origins, conditions }
     }
 
     /// Takes in one change. Any number may follow each other before [`take`](Self::take).

@@ -1,6 +1,6 @@
 //! Why a packet passes or does not: the simulator's verdict, traced back to policies, in words.
 //!
-//! The verdict comes from the very ruleset a node would load ([`plan()`]) run through the simulator; nothing here
+//! The verdict comes from the very ruleset a node would load ([`Engine::plan`]) run through the simulator; nothing here
 //! decides anything. What the model is asked for is only the *nearest miss*: the rule that came closest.
 mod nearest;
 mod words;
@@ -16,9 +16,10 @@ use serde::Serialize;
 
 use crate::cluster::Cluster;
 use crate::compile::names;
+use crate::engine::Engine;
 use crate::model::{Direction, Network, Node, NodeName, Pod, Text};
 use crate::options::Options;
-use crate::plan::{self, Plan, plan};
+use crate::plan::{self, Plan};
 
 pub use nearest::Nearest;
 pub use words::{describe_rule, describe_transport};
@@ -170,7 +171,7 @@ impl Case<'_> {
         if self.from.address == self.to.address {
             return None;
         }
-        let plan = plan(self.cluster, &node, self.options);
+        let plan = Engine::plan(self.cluster, &node, self.options);
         Some(self.judge(&plan, pod, Direction::Egress))
     }
 
@@ -180,7 +181,7 @@ impl Case<'_> {
         if self.from.address == self.to.address || self.from.host() == Some(&node) {
             return None;
         }
-        let mut plan = plan(self.cluster, &node, self.options);
+        let mut plan = Engine::plan(self.cluster, &node, self.options);
         plan.ruleset = with_open_egress(&plan.ruleset, self.from.address);
         Some(self.judge(&plan, pod, Direction::Ingress))
     }

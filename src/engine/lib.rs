@@ -2,8 +2,8 @@
 //!
 //! [`ingest`] turns API objects into the [`model`] once, at the door. An [`Engine`] takes one [`Change`] after
 //! another and yields the [`Update`] of its node's ruleset, at a cost that follows the change. [`plan`](plan::plan)
-//! computes the same ruleset from scratch; it serves start-up, `render`, `explain`, and is the oracle of the deltas:
-//! `apply(delta, old) == plan(new)`, byte for byte.
+//! computes the same ruleset from scratch, slowly and plainly: it is the oracle of the deltas, and of whatever `render`
+//! and `explain` show: `apply(delta, old) == plan(new)`, byte for byte.
 pub mod change;
 pub mod cluster;
 pub mod compile;

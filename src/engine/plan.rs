@@ -1,4 +1,4 @@
-//! The whole ruleset of one node from scratch: start-up, repair, `render`, `explain`, and the oracle of the deltas.
+//! The whole ruleset of one node from scratch: the oracle of the deltas.
 //!
 //! Deliberately plain: it scans everything and keeps nothing. The [`Engine`](crate::Engine) must come to the same
 //! bytes step by step.

@@ -1,7 +1,7 @@
 //! Kubernetes events on objects podwall could not fully understand or enforce (`events.k8s.io/v1`).
 //!
-//! Every agent that meets a broken policy would write the same event, so its name is made from what it says: the
-//! first writes it, the others are told it exists. Writing is paced, the queue is bounded, and a failure is only
+//! Whoever writes an event (`src/agent/reports/teller.rs`) gives it a name made from what it says: when a second agent
+//! writes the same, or the same one after a restart, it is told that it exists. Writing is paced, the queue is bounded, and a failure is only
 //! logged: nothing here may slow enforcement down.
 use std::sync::Arc;
 use std::time::Duration;

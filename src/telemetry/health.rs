@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use serde::Serialize;
 
-use super::metrics::{Metrics, label};
+use super::metrics::{Metrics, label, values};
 
 label! {
     /// Why a node is not ready, or what is worth knowing while it is.
@@ -46,6 +46,10 @@ label! {
     Manifests = "manifests",
     /// The kernel refused chains of some policies; their pods are shut.
     Refused = "refused",
+    /// Something about the packet filter that carries the rules is worth knowing.
+    Backend = "backend",
+    /// Rules of an earlier agent stand in another packet filter and cannot be taken out.
+    Remains = "remains",
     /// Conntrack cannot be asked; flows that a policy no longer allows live on until they end.
     Flows = "flows",
 }
@@ -74,8 +78,14 @@ impl Concern {
             | Self::Ipvs
             | Self::PodRange
             | Self::Links
-            | Self::TornDown => Weight::Blocks,
-            Self::BridgeVlan | Self::Watch | Self::Manifests | Self::Refused | Self::Flows => Weight::Told,
+            | Self::TornDown
+            | Self::Remains => Weight::Blocks,
+            Self::BridgeVlan
+            | Self::Watch
+            | Self::Manifests
+            | Self::Refused
+            | Self::Backend
+            | Self::Flows => Weight::Told,
         }
     }
 }

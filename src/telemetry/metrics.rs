@@ -43,6 +43,8 @@ metrics! {
     ready: Gauge = Gauge::default();
     /// 1 for each reason that keeps the node from being ready or is worth knowing.
     concerns: Family<ConcernLabel, Gauge> = Family::default();
+    /// 1 for the packet filter that carries the rules, with its variant and why it is this one.
+    backend: Family<BackendLabels, Gauge> = Family::default();
     /// Objects known, by kind.
     objects: Family<KindLabel, Gauge> = Family::default();
     /// Pods on this node that are subjects of policies.
@@ -113,9 +115,9 @@ fn resident() -> Option<i64> {
     Some(kibibytes * 1024)
 }
 
-/// Declares a label: a closed enum, how its values are written, and the label set of one that carries it.
-macro_rules! label {
-    ($(#[$doc:meta])* $set:ident { $name:ident: $type:ident }
+/// Declares the values of a label: a closed enum, and how they are written.
+macro_rules! values {
+    ($(#[$doc:meta])* $type:ident
      $( $(#[doc = $help:literal])+ $variant:ident = $text:literal, )*) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +139,15 @@ macro_rules! label {
                 encoder.write_str(self.as_str())
             }
         }
+    };
+}
+pub(super) use values;
+
+/// Declares a label: its values, and the label set of one that carries it.
+macro_rules! label {
+    ($(#[$doc:meta])* $set:ident { $name:ident: $type:ident }
+     $( $(#[doc = $help:literal])+ $variant:ident = $text:literal, )*) => {
+        values! { $(#[$doc])* $type $( $(#[doc = $help])+ $variant = $text, )* }
 
         #[doc = concat!("The label `", stringify!($name), "`.")]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -153,6 +164,48 @@ macro_rules! label {
     };
 }
 pub(super) use label;
+
+values! {
+    /// A packet filter.
+    FilterName
+    /// nf_tables over netlink.
+    Nftables = "nftables",
+    /// iptables and ipset.
+    Iptables = "iptables",
+}
+
+values! {
+    /// In which form.
+    VariantName
+    /// The kernel's own language.
+    Native = "native",
+    /// iptables over nf_tables.
+    Nft = "nft",
+    /// iptables over x_tables.
+    Legacy = "legacy",
+}
+
+values! {
+    /// Why a packet filter was chosen.
+    Reason
+    /// `--backend` names it.
+    Asked = "asked",
+    /// A trial transaction works.
+    NftablesWorks = "nftables_works",
+    /// nftables does not work here.
+    NftablesMissing = "nftables_missing",
+}
+
+/// The packet filter in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackendLabels {
+    /// Which one.
+    pub backend: FilterName,
+    /// In which form.
+    pub variant: VariantName,
+    /// Why.
+    pub reason: Reason,
+}
 
 label! {
     /// What a change or an object is.

@@ -1,7 +1,7 @@
 //! Starting over standing rules, and leaving (promises P16, P17): what stands is adopted and only what differs is
 //! touched; teardown leaves the host as it was; other tables are never touched. Owned and watched tables alike.
 mod counters;
-mod foreign;
+pub mod foreign;
 
 use podwall_engine::{Options, ingest};
 use podwall_lab::{Cni, Netns, NodePlan};

@@ -2,6 +2,7 @@
 //! (promises P10, P11, P17). `PODWALL_LONG=1` churns for a minute instead of a third of one.
 mod agents;
 mod disorder;
+mod switch;
 mod watch;
 
 use std::time::{Duration, Instant};

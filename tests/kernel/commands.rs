@@ -1,5 +1,5 @@
-//! The commands that touch a kernel, as a user runs them: `demo` and `teardown`, and what `render` prints loaded by
-//! nft(8). Each runs in namespaces that end with the test.
+//! The commands that touch a kernel, as a user runs them: `demo` and `teardown`, and what `render` prints loaded by the
+//! programs it is for. Each runs in namespaces that end with the test.
 mod demo;
 mod render;
 mod teardown;
@@ -20,11 +20,6 @@ fn inside(netns: &Netns, command: &mut Command) -> Output {
     let child =
         netns.spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).expect("the program is there");
     child.wait_with_output().expect("it was spawned")
-}
-
-/// Everything nft(8) knows about a namespace.
-fn ruleset(netns: &Netns) -> String {
-    text(&inside(netns, Command::new("nft").args(["list", "ruleset"])).stdout)
 }
 
 fn text(bytes: &[u8]) -> String {

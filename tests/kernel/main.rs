@@ -20,6 +20,7 @@ mod commands;
 mod conformance;
 mod crash;
 mod flows;
+mod meddling;
 mod parity;
 mod pending;
 mod readers;

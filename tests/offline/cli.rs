@@ -94,6 +94,20 @@ fn a_rendered_node_is_one_json_document_for_programs() {
 }
 
 #[test]
+fn a_node_is_rendered_in_the_language_of_either_packet_filter() {
+    let text = run(SHOP, "render objects.yaml --node n1 --backend iptables");
+    assert_eq!((text.code, text.err.as_str()), (0, ""));
+    let programs =
+        ["# ipset restore\ncreate pw", "# iptables-restore --noflush\n*mangle\n:PW-", "# ip6tables-restore"];
+    for program in programs {
+        assert!(text.out.contains(program), "{}", text.out);
+    }
+    let rendered = json(&run(SHOP, "render objects.yaml --node n1 --backend iptables --format json").out);
+    let keys = ["ipset", "iptables", "ip6tables", "nft"].map(|key| rendered["nodes"][0][key].is_string());
+    assert_eq!(keys, [true, true, true, false]);
+}
+
+#[test]
 fn a_node_nobody_knows_is_bad_input_and_the_known_ones_are_named() {
     let (code, line) = complaint(run(SHOP, "render objects.yaml --node n9"));
     assert_eq!((code, line.as_str()), (2, "error: there is no node n9; known: n1, n2"));
@@ -124,6 +138,20 @@ fn a_broken_manifest_is_named_with_its_line() {
     let (code, line) = complaint(run(SHOP, "render missing.yaml --all-nodes"));
     assert_eq!(code, 2);
     assert!(line.contains("missing.yaml: No such file"), "{line}");
+}
+
+#[test]
+fn an_object_written_twice_is_refused_with_both_places_unless_both_say_the_same() {
+    let node = "kind: Node\napiVersion: v1\nmetadata: {name: n1}\n";
+    let same = format!("{node}---\n{node}");
+    assert_eq!(run_with_input(SHOP, "render - --all-nodes", &same).code, 0);
+    let other = format!("{same}spec: {{podCIDRs: [10.0.0.0/24]}}\n");
+    let (code, line) = complaint(run_with_input(SHOP, "render - --all-nodes", &other));
+    let told = "error: reading manifests: standard input:5: Node n1 is already in standard input:1, and says \
+                something else there";
+    assert_eq!((code, line.as_str()), (2, told));
+    let (code, _) = complaint(run_with_input(SHOP, "explain - --from 192.0.2.1 --to 192.0.2.2", &other));
+    assert_eq!(code, 2);
 }
 
 #[test]

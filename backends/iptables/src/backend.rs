@@ -20,17 +20,19 @@ use crate::lower::Unsuited;
 use crate::observe;
 use crate::own::Owned;
 use crate::probe::{self, Choice, Program, Variant, failed};
-use crate::restore::{self, Change, Saved, TABLE};
+use crate::restore::{self, Astray, Change, Saved};
 
+mod look;
 mod touched;
 
+use look::Rest;
 use touched::Touched;
 
 /// How often a set is tried to be destroyed whose last rule is still on its way out of the kernel.
 const ATTEMPTS: u32 = 40;
 
-/// Exit status of a program that found the lock held (`RESOURCE_PROBLEM` of xtables).
-const LOCKED: i32 = 4;
+/// Seconds a program waits for the lock of iptables, which any other use of it holds.
+pub(crate) const LOCK_PATIENCE: &str = "5";
 
 /// How to open the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,12 +49,14 @@ pub struct Iptables {
     capabilities: Capabilities,
     warnings: Vec<String>,
     standing: Option<Standing>,
+    rest: Rest,
 }
 
 /// What stands, as far as we know.
 #[derive(Debug, Default)]
 struct Standing {
     image: Image,
+    astray: Astray,
     ruleset: Ruleset,
     alien: Vec<String>,
 }
@@ -79,7 +83,7 @@ impl Iptables {
         let families =
             Family::BOTH.into_iter().filter(|family| probed.ipv6 || *family == Family::V4).collect();
         let (variant, why, warnings) = (probed.variant, probed.why, probed.warnings);
-        Ok(Self { variant, why, families, capabilities, warnings, standing: None })
+        Ok(Self { variant, why, families, capabilities, warnings, standing: None, rest: Rest::default() })
     }
 
     /// Which variant is used.
@@ -97,29 +101,14 @@ impl Iptables {
         &self.warnings
     }
 
-    fn saved(&self) -> Result<Saved, BackendError> {
-        let mut saved = Saved::default();
-        for family in &self.families {
-            let program = self.variant.program(*family, Program::Save);
-            let said = exec::run(program, &["-c", "-t", TABLE], String::new()).map_err(failed)?;
-            if !said.status.success() {
-                return Err(unread(program, &said));
-            }
-            restore::read(*family, &said.stdout, &mut saved);
-        }
-        Ok(saved)
-    }
-
     fn read(&self) -> Result<Standing, BackendError> {
-        let mut saved = self.saved()?;
-        let said = exec::run("ipset", &["save"], String::new()).map_err(failed)?;
-        if !said.status.success() {
-            return Err(unread("ipset", &said));
-        }
-        ipset::read(&said.stdout, &mut saved.image)?;
+        let saved = self.saved_with_sets()?;
         let mut folded = observe::fold(&saved.image, &self.families);
-        folded.alien.extend(saved.repeated);
-        Ok(Standing { image: saved.image, ruleset: folded.ruleset, alien: folded.alien })
+        folded.alien.extend(saved.astray.keys().map(|(_, jump)| {
+            format!("{}: a jump that stands twice or behind others: {}", jump.hook, jump.line)
+        }));
+        let Saved { image, astray, .. } = saved;
+        Ok(Standing { image, astray, ruleset: folded.ruleset, alien: folded.alien })
     }
 
     fn plan(&self, standing: &Standing, ops: &[Op]) -> Result<Plan, BackendError> {
@@ -128,7 +117,11 @@ impl Iptables {
             apply_op(&mut ruleset, op).map_err(|errno| refused(ops, index, &errno.to_string()))?;
         }
         let unsuited = |(op, unsuited): (usize, Unsuited)| refused(ops, op, &unsuited.to_string());
-        let edits = ipset::Edits::of(ops, &standing.ruleset, &ruleset).map_err(unsuited)?;
+        let mut edits = ipset::Edits::of(ops, &standing.ruleset, &ruleset).map_err(unsuited)?;
+        if ops.contains(&Op::DeleteTable) {
+            // Those we have no name for, too.
+            standing.image.sets.keys().for_each(|name| edits.destroy(0, name));
+        }
         let touched = Touched::of(ops, &standing.ruleset, &ruleset);
         let mut change = touched.change(standing, &ruleset).map_err(unsuited)?;
         change.after.retain(&self.families);
@@ -152,7 +145,8 @@ impl Iptables {
             let Some(script) = restore::script(*family, &standing.image, &change) else { continue };
             note(&mut receipt, &script.text, script.ops.len());
             let program = self.variant.program(*family, Program::Restore);
-            let said = exec::run(program, &["-w", "5", "--noflush"], script.text.clone()).map_err(failed)?;
+            let said = exec::run(program, &["-w", LOCK_PATIENCE, "--noflush"], script.text.clone())
+                .map_err(failed)?;
             if !said.status.success() {
                 self.undo(&standing.image, &edits, Some((&change, &done)))?;
                 return Err(complaint(&said, ops, &script.ops));
@@ -187,7 +181,7 @@ impl Iptables {
             for family in families {
                 let Some(script) = restore::script(*family, &now, &back) else { continue };
                 let program = self.variant.program(*family, Program::Restore);
-                exec::run(program, &["-w", "5", "--noflush"], script.text).map_err(failed)?;
+                exec::run(program, &["-w", LOCK_PATIENCE, "--noflush"], script.text).map_err(failed)?;
             }
         }
         // Line by line, because what was not done cannot be taken back.
@@ -214,8 +208,8 @@ impl Iptables {
         for family in &self.families {
             let Some(script) = restore::script(*family, &standing.image, &plan.change) else { continue };
             let program = self.variant.program(*family, Program::Restore);
-            let said =
-                exec::run(program, &["-w", "5", "--noflush", "--test"], script.text).map_err(failed)?;
+            let said = exec::run(program, &["-w", LOCK_PATIENCE, "--noflush", "--test"], script.text)
+                .map_err(failed)?;
             if !said.status.success() {
                 outcome = Err(complaint(&said, ops, &script.ops));
                 break;
@@ -261,6 +255,7 @@ impl Backend for Iptables {
 
     fn sweep(&mut self) -> Result<(), BackendError> {
         let mut standing = self.standing()?;
+        self.straighten(&std::mem::take(&mut standing.astray))?;
         let stray = Owned::of(&standing.ruleset).strays(&standing.image);
         if stray.is_empty() {
             self.standing = Some(standing);
@@ -273,6 +268,10 @@ impl Backend for Iptables {
         self.carry_out(&mut standing, plan, &[])?;
         self.standing = Some(standing);
         Ok(())
+    }
+
+    fn looks_changed(&mut self) -> Result<bool, BackendError> {
+        self.look()
     }
 
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
@@ -337,25 +336,31 @@ pub(crate) fn destroy(edits: &ipset::Edits) -> Result<Vec<(String, crate::image:
     Ok(names.into_iter().map(|name| (name.to_owned(), crate::image::Ipset::default())).collect())
 }
 
-pub(crate) fn unread(program: &str, said: &Said) -> BackendError {
-    let source = io::Error::other(said.stderr.trim().to_owned());
+pub(crate) fn unread(program: &str, reason: &str) -> BackendError {
+    let source = io::Error::other(reason.trim().to_owned());
     BackendError::Io { doing: format!("reading what stands: {program}: {source}"), source }
 }
 
 /// What a program's refusal means.
 pub(crate) fn complaint(said: &Said, ops: &[Op], lines: &[usize]) -> BackendError {
-    let reason =
-        said.stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
-    if said.status.code() == Some(LOCKED) {
-        let source = io::Error::from(io::ErrorKind::ResourceBusy);
-        return BackendError::Io {
-            doing: format!("another program holds the lock of iptables: {reason}"),
-            source,
-        };
+    if let Some(locked) = locked(said) {
+        return locked;
     }
+    let reason = said.reason();
     let line = restore::complained_line(&said.stderr).unwrap_or(1);
     let op = lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
     refused(ops, op, reason)
+}
+
+/// The lock was held all the time. The exit status does not tell: iptables-nft ends with the same for other reasons.
+pub(crate) fn locked(said: &Said) -> Option<BackendError> {
+    let held = said.stderr.contains("xtables lock") || said.stderr.contains("lock file");
+    held.then(|| {
+        let source = io::Error::from(io::ErrorKind::ResourceBusy);
+        let doing =
+            format!("the lock of iptables was not to be had for {LOCK_PATIENCE} s: {}", said.reason());
+        BackendError::Io { doing, source }
+    })
 }
 
 fn refused(ops: &[Op], op: usize, reason: &str) -> BackendError {

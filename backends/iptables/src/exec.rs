@@ -20,6 +20,13 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
+impl Said {
+    /// The first line of what it complained about.
+    pub(crate) fn reason(&self) -> &str {
+        self.stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given")
+    }
+}
+
 /// A program that could not be run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

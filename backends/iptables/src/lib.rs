@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Everything lives in the mangle table (decision L10): it has all five hooks and is nobody's filter. One neutral
-//! object becomes n kernel objects ([`lower`]); each carries in its comment what it came from ([`tag`]), so that
+//! object becomes n kernel objects (`lower`); each carries in its comment what it came from (`tag`), so that
 //! what stands is folded back by reading the comments and **lowering the result again**: whatever does not come out
 //! as it stands is alien.
 

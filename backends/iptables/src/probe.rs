@@ -1,6 +1,7 @@
 //! Which iptables the host uses, and what its kernel can do: found out by trying, in a chain nobody enters.
 use podwall_ruleset::{BackendError, Family};
 
+use crate::backend::LOCK_PATIENCE;
 use crate::detect::detect;
 use crate::exec::{self, Error, Said};
 use crate::names::{TRIAL_CHAIN, TRIAL_SET};
@@ -130,10 +131,10 @@ fn trials(variant: Variant) -> Result<(bool, bool, bool), BackendError> {
 fn attempt(variant: Variant, family: Family, rule: &str) -> Result<Said, BackendError> {
     let program = variant.program(family, Program::Restore);
     let load = format!("*mangle\n:{TRIAL_CHAIN} - [0:0]\n-A {TRIAL_CHAIN} {rule}\nCOMMIT\n");
-    let said = exec::run(program, &["-w", "5", "--noflush"], load).map_err(failed)?;
+    let said = exec::run(program, &["-w", LOCK_PATIENCE, "--noflush"], load).map_err(failed)?;
     if said.status.success() {
         let unload = format!("*mangle\n:{TRIAL_CHAIN} - [0:0]\n-X {TRIAL_CHAIN}\nCOMMIT\n");
-        exec::run(program, &["-w", "5", "--noflush"], unload).map_err(failed)?;
+        exec::run(program, &["-w", LOCK_PATIENCE, "--noflush"], unload).map_err(failed)?;
     }
     Ok(said)
 }

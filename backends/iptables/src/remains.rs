@@ -4,7 +4,7 @@
 //! [`Remains::beside`] a variant that stays, its backend keeps them and sweeps what it has no use for.
 use podwall_ruleset::{BackendError, Family, Ruleset};
 
-use crate::backend::{complaint, destroy, unread};
+use crate::backend::{LOCK_PATIENCE, complaint, destroy, unread};
 use crate::detect::legacy_tables;
 use crate::exec::{self, Error};
 use crate::image::Image;
@@ -118,7 +118,7 @@ impl Table {
                 Ok(Some(table)
                     .filter(|table| table.chains().next().is_some() || table.rules().next().is_some()))
             }
-            Ok(said) if is_legacy => Err(unread(program, &said)),
+            Ok(said) if is_legacy => Err(unread(program, &said.stderr)),
             // A kernel without nf_tables, or without IPv6.
             Ok(_) | Err(Error::Missing { .. }) => Ok(None),
             Err(error) => Err(failed(error)),
@@ -147,7 +147,7 @@ impl Table {
         self.chains().for_each(|name| text += &format!("-X {name}\n"));
         text += "COMMIT\n";
         let program = self.variant.program(self.family, Program::Restore);
-        let said = exec::run(program, &["-w", "5", "--noflush"], text).map_err(failed)?;
+        let said = exec::run(program, &["-w", LOCK_PATIENCE, "--noflush"], text).map_err(failed)?;
         if said.status.success() { Ok(()) } else { Err(complaint(&said, &[], &[])) }
     }
 }

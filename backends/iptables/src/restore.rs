@@ -1,11 +1,11 @@
 //! The text of `iptables-restore --noflush`, and the reading of `iptables-save`.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use podwall_ruleset::Family;
 
 use crate::image::{Image, Jump, Place, hook_name, hook_of};
-use crate::names::is_chain_of_ours;
+use crate::names::{TRIAL_CHAIN, is_chain_of_ours};
 
 /// The table of ours (decision L10).
 pub(crate) const TABLE: &str = "mangle";
@@ -100,9 +100,41 @@ pub(crate) struct Saved {
     pub(crate) image: Image,
     /// Beside each rule of the image.
     pub(crate) counts: BTreeMap<Place, Vec<Count>>,
-    /// Rules that stand twice.
-    pub(crate) repeated: Vec<String>,
+    /// Jumps that stand more than once, or behind a rule that may let packets go by.
+    pub(crate) astray: Astray,
+    seen: Astray,
+    bypassed: BTreeSet<(Family, &'static str)>,
 }
+
+/// Jumps, and how often each stands.
+pub(crate) type Astray = BTreeMap<(Family, Jump), usize>;
+
+/// Targets after which a packet goes on to the next rule, or nowhere at all.
+const HARMLESS: &[&str] = &[
+    "AUDIT",
+    "CHECKSUM",
+    "CLASSIFY",
+    "CONNMARK",
+    "CONNSECMARK",
+    "CT",
+    "DROP",
+    "DSCP",
+    "ECN",
+    "HL",
+    "LOG",
+    "MARK",
+    "NFLOG",
+    "NOTRACK",
+    "REJECT",
+    "SECMARK",
+    "SET",
+    "TCPMSS",
+    "TCPOPTSTRIP",
+    "TEE",
+    "TOS",
+    "TRACE",
+    "TTL",
+];
 
 /// Reads one table; other tables and others' chains are passed over.
 pub(crate) fn read(family: Family, text: &str, saved: &mut Saved) {
@@ -112,7 +144,8 @@ pub(crate) fn read(family: Family, text: &str, saved: &mut Saved) {
             ours = table == TABLE;
         } else if ours && let Some(chain) = line.strip_prefix(':') {
             let name = chain.split(' ').next().unwrap_or_default();
-            if is_chain_of_ours(name) {
+            // Whoever opens this backend tries things there, a second process too.
+            if is_chain_of_ours(name) && name != TRIAL_CHAIN {
                 let place = (family, name.to_owned());
                 saved.image.chains.entry(place.clone()).or_default();
                 saved.counts.entry(place).or_default();
@@ -140,19 +173,43 @@ impl<'a> Counted<'a> {
 
     fn note(&self, family: Family, saved: &mut Saved) {
         if let Some(hook) = hook_of(self.chain) {
-            let target = self.rule.split(' ').next_back().unwrap_or_default();
-            if is_chain_of_ours(target) {
-                let jump = Jump { hook: hook_name(hook), line: self.rule.to_owned() };
-                if !saved.image.jumps.insert((family, jump)) {
-                    saved.repeated.push(format!("{}: a second jump to {target}", self.chain));
-                }
-            }
-        } else if is_chain_of_ours(self.chain) {
+            self.note_built_in(family, hook_name(hook), saved);
+        } else if is_chain_of_ours(self.chain) && self.chain != TRIAL_CHAIN {
             let place = (family, self.chain.to_owned());
             saved.counts.entry(place.clone()).or_default().push(self.count);
             saved.image.chains.entry(place).or_default().push(self.rule.to_owned());
         }
     }
+}
+
+impl Counted<'_> {
+    fn note_built_in(&self, family: Family, hook: &'static str, saved: &mut Saved) {
+        match target(self.rule) {
+            Some(target) if is_chain_of_ours(target) => {
+                let jump = (family, Jump { hook, line: self.rule.to_owned() });
+                let stands = saved.seen.entry(jump.clone()).or_default();
+                *stands += 1;
+                if *stands > 1 || saved.bypassed.contains(&(family, hook)) {
+                    saved.astray.insert(jump.clone(), *stands);
+                }
+                saved.image.jumps.insert(jump);
+            }
+            Some(target) if !HARMLESS.contains(&target) => drop(saved.bypassed.insert((family, hook))),
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// Where a rule leads. What stands in quotes, as in comments, is passed over.
+fn target(rule: &str) -> Option<&str> {
+    let mut quoted = false;
+    let mut words = rule.split(' ').filter(|word| {
+        let inside = quoted;
+        quoted ^= word.matches('"').count() % 2 == 1;
+        !inside && !word.starts_with('"')
+    });
+    words.find(|word| ["-j", "-g"].contains(word))?;
+    words.next()
 }
 
 /// The line a program complains about: `Error occurred at line: 7`, `line 7 failed`, `Error in line 7`.

@@ -2,6 +2,8 @@
 //!
 //! The writer appends to one buffer that is reused; the reader borrows. Lengths are 16 bits: a longer value does
 //! not wrap round, it spoils the writer, and the socket refuses to send what a spoilt writer holds.
+use std::borrow::Cow;
+
 use crate::error::Malformed;
 
 /// `NLA_F_NESTED`; strict parsers (since 5.2) want it, older ones ignore it.
@@ -142,10 +144,15 @@ impl<'a> Attribute<'a> {
         self.array().map(u32::from_ne_bytes)
     }
 
-    /// Text up to its terminating zero, which may be missing.
-    pub fn text(&self) -> Result<&'a str, Malformed> {
-        let end = self.value.iter().position(|byte| *byte == 0).unwrap_or(self.value.len());
-        self.value.get(..end).and_then(|text| std::str::from_utf8(text).ok()).ok_or(Malformed)
+    /// Text up to its terminating zero, which may be missing. Names are whatever bytes others chose: those that are no
+    /// UTF-8 are replaced, by a character that no name of ours has.
+    pub fn text(&self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.word())
+    }
+
+    /// The bytes of a text.
+    pub fn word(&self) -> &'a [u8] {
+        self.value.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
     /// The attributes inside.

@@ -150,7 +150,7 @@ impl Refusal {
         for attribute in Attributes::new(rest.get(echoed..).ok_or(Malformed)?) {
             let attribute = attribute?;
             match attribute.kind {
-                TEXT => self.text = Some(attribute.text()?.to_owned()),
+                TEXT => self.text = Some(attribute.text().into_owned()),
                 OFFSET => self.offset = Some(attribute.host32()?),
                 _ => {}
             }

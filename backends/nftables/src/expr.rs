@@ -91,12 +91,12 @@ impl Expr {
         for attribute in attribute.nested() {
             let attribute = attribute?;
             match attribute.kind {
-                NFTA_EXPR_NAME => name = Some(attribute.text()?),
+                NFTA_EXPR_NAME => name = Some(attribute.text()),
                 NFTA_EXPR_DATA => data = attribute.nested(),
                 _ => {}
             }
         }
-        Self::read_named(name.ok_or(Malformed)?, data)
+        Self::read_named(&name.ok_or(Malformed)?, data)
     }
 }
 

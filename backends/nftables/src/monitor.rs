@@ -95,7 +95,7 @@ fn writer(port: u32, attributes: Attributes<'_>) -> Result<ForeignChange, Malfor
         let attribute = attribute?;
         match attribute.kind {
             NFTA_GEN_PROC_PID => change.writer = attribute.be32()?,
-            NFTA_GEN_PROC_NAME => change.program = Some(attribute.text()?.to_owned()),
+            NFTA_GEN_PROC_NAME => change.program = Some(attribute.text().into_owned()),
             _ => {}
         }
     }

@@ -172,7 +172,7 @@ pub(crate) fn names_our_table(attributes: Attributes<'_>) -> Result<bool, Malfor
     for attribute in attributes {
         let attribute = attribute?;
         if attribute.kind == NFTA_ANY_TABLE {
-            return Ok(attribute.text()? == TABLE);
+            return Ok(attribute.word() == TABLE.as_bytes());
         }
     }
     Ok(false)

@@ -4,7 +4,7 @@
 //! not undo a drop in ours. Anonymous sets go with their rules.
 use std::fmt;
 
-use podwall_netlink::{Attributes, Batch, Error, Flags, Malformed, Socket};
+use podwall_netlink::{Attribute, Attributes, Batch, Error, Flags, Malformed, Socket};
 use podwall_ruleset::{ChainName, SetName};
 
 use crate::object::{TABLE, header};
@@ -18,8 +18,8 @@ use crate::uapi::{
 /// What is to go, by the names others gave.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Strangers {
-    chains: Vec<String>,
-    sets: Vec<String>,
+    chains: Vec<Vec<u8>>,
+    sets: Vec<Vec<u8>>,
 }
 
 /// Reads the names; `None` when something changed meanwhile.
@@ -30,8 +30,10 @@ pub(crate) fn strangers(socket: &mut Socket) -> Result<Option<Strangers>, Error>
         ("reading chains", NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN),
         |_| {},
         |attributes| {
-            let name = text(attributes, NFTA_CHAIN_NAME)?;
-            found.chains.extend(Some(name).filter(|name| ChainName::new(name).is_err()));
+            let name = name(attributes, NFTA_CHAIN_NAME)?;
+            if ChainName::new(&name.text()).is_err() {
+                found.chains.push(name.word().to_owned());
+            }
             Ok(())
         },
     )?;
@@ -40,9 +42,11 @@ pub(crate) fn strangers(socket: &mut Socket) -> Result<Option<Strangers>, Error>
         ("reading sets", NFT_MSG_GETSET, NFT_MSG_NEWSET),
         |writer| writer.put_text(NFTA_ANY_TABLE, TABLE),
         |attributes| {
-            let name = text(attributes, NFTA_SET_NAME)?;
+            let name = name(attributes, NFTA_SET_NAME)?;
             let named = flags(attributes)? & NFT_SET_ANONYMOUS == 0;
-            found.sets.extend(Some(name).filter(|name| named && SetName::new(name).is_err()));
+            if named && SetName::new(&name.text()).is_err() {
+                found.sets.push(name.word().to_owned());
+            }
             Ok(())
         },
     )?;
@@ -63,7 +67,7 @@ impl Strangers {
         for (message, attribute, name) in deletions {
             batch.message(header(message, Flags::NONE), |writer| {
                 writer.put_text(NFTA_ANY_TABLE, TABLE);
-                writer.put_text(attribute, name);
+                writer.put(attribute, &[name.as_slice(), b"\0"].concat());
             });
         }
     }
@@ -71,17 +75,18 @@ impl Strangers {
 
 impl fmt::Display for Strangers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let chains = self.chains.iter().map(|name| format!("chain {name}"));
-        let words: Vec<String> = chains.chain(self.sets.iter().map(|name| format!("set {name}"))).collect();
+        let word = |kind: &str, name: &[u8]| format!("{kind} {}", name.escape_ascii());
+        let chains = self.chains.iter().map(|name| word("chain", name));
+        let words: Vec<String> = chains.chain(self.sets.iter().map(|name| word("set", name))).collect();
         f.write_str(&words.join(", "))
     }
 }
 
-fn text(attributes: Attributes<'_>, kind: u16) -> Result<String, Malformed> {
+fn name(attributes: Attributes<'_>, kind: u16) -> Result<Attribute<'_>, Malformed> {
     for attribute in attributes {
         let attribute = attribute?;
         if attribute.kind == kind {
-            return attribute.text().map(str::to_owned);
+            return Ok(attribute);
         }
     }
     Err(Malformed)

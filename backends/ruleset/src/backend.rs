@@ -30,6 +30,13 @@ pub trait Backend: Send {
         Ok(())
     }
 
+    /// Where nothing tells of other writers: might something else stand than what the last commit or observe left? To
+    /// be asked every other second, so it may answer "no" while it saves its strength; what it cannot tell, observe
+    /// does.
+    fn looks_changed(&mut self) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+
     /// Packets and bytes of every counted rule, for metrics and drop reports.
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError>;
 

@@ -13,7 +13,7 @@ use crate::telemetry::metrics::CommitResult;
 use crate::telemetry::server::Telemetry;
 
 /// A packet may still be inside a chain that nothing leads to any more (decision S2).
-const LAST_PACKETS: Duration = Duration::from_millis(50);
+pub(super) const LAST_PACKETS: Duration = Duration::from_millis(50);
 /// Commits that find another program's write in between are tried again at most this often.
 const RACES: u32 = 5;
 
@@ -49,6 +49,7 @@ pub type StartListening = Box<dyn FnMut() -> Result<(), BackendError> + Send>;
 /// The kernel's side of the apply thread.
 pub(super) struct Kernel {
     backend: Box<dyn Backend>,
+    place: &'static str,
     /// Until somebody listens: other programs may take the place of an owned table before it is there.
     start_listening: Option<StartListening>,
     standing: Ruleset,
@@ -65,11 +66,17 @@ struct Reap {
 impl Kernel {
     pub(super) fn new(
         backend: Box<dyn Backend>,
+        place: &'static str,
         start_listening: StartListening,
         telemetry: Telemetry,
     ) -> Self {
         let (start_listening, standing) = (Some(start_listening), Ruleset::default());
-        Self { backend, start_listening, standing, reap: None, telemetry }
+        Self { backend, place, start_listening, standing, reap: None, telemetry }
+    }
+
+    /// Where the rules are, for people.
+    pub(super) const fn place(&self) -> &'static str {
+        self.place
     }
 
     /// What stands.
@@ -109,7 +116,7 @@ impl Kernel {
         if observed.alien.is_empty() {
             return Ok(());
         }
-        let doing = format!("table inet podwall holds what is not podwall's: {}", observed.alien.join("; "));
+        let doing = format!("{} hold what is not podwall's: {}", self.place, observed.alien.join("; "));
         Err(Failure::unsent(BackendError::Io { doing, source: std::io::ErrorKind::Other.into() }))
     }
 
@@ -126,6 +133,11 @@ impl Kernel {
     pub(super) fn is_as_committed(&mut self) -> Result<bool, BackendError> {
         let observed = self.look()?;
         Ok(observed.alien.is_empty() && observed.or_empty() == self.standing)
+    }
+
+    /// Might something else stand? Where that cannot be told, it might.
+    pub(super) fn looks_changed(&mut self) -> bool {
+        self.backend.looks_changed().unwrap_or(true)
     }
 
     /// Commits stages back to back; only deletions wait.

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::*;
 
 mod adversary;
+mod switch;
 
 /// A fake the test can look into while the applier holds it.
 #[derive(Clone)]
@@ -88,11 +89,18 @@ impl Case {
 
     /// Another agent in a state folder that an earlier one may have used.
     fn with(fake: Fake, state: tempfile::TempDir) -> Self {
+        Self::beside(fake, state, switch::nothing())
+    }
+
+    /// The same, where earlier agents used other packet filters.
+    fn beside(fake: Fake, state: tempfile::TempDir, elsewhere: Elsewhere) -> Self {
         let backend = Shared::new(fake);
         let (sender, outcomes) = tokio::sync::mpsc::unbounded_channel();
         let (jobs, received) = mpsc::channel();
         let applier = Applier::new(Setup {
             backend: Box::new(backend.clone()),
+            place: "memory",
+            elsewhere,
             start_listening: Box::new(|| Ok(())),
             established: Established::Recheck,
             outcomes: sender,
@@ -199,6 +207,7 @@ fn policy(name: &str, block: Option<&str>) -> Policy {
     };
     Policy {
         id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: name.into() },
+        uid: name.into(),
         digest: Digest::of([name, block.unwrap_or_default()]),
         priority: 0,
         subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },
@@ -379,7 +388,7 @@ fn a_chain_the_kernel_keeps_refusing_is_blamed_and_everything_else_is_enforced()
     }
     let mut case = Case::settled();
     let picky = Picky(case.backend.clone());
-    case.applier.kernel = Kernel::new(Box::new(picky), Box::new(|| Ok(())), Telemetry::default());
+    case.applier.kernel = Kernel::new(Box::new(picky), "memory", Box::new(|| Ok(())), Telemetry::default());
     case.applier.state = State::Lost { cause: RepairCause::Start, ask: Some(Instant::now()) };
     case.settle();
     case.change(Change::Policy(policy("open", Some("192.0.2.0/25"))));
@@ -461,6 +470,8 @@ fn without_the_thread_that_cuts_flows_the_agent_ends_and_the_rules_stand() {
     let (outcomes, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let setup = Setup {
         backend: Box::new(case.backend.clone()),
+        place: "memory",
+        elsewhere: switch::nothing(),
         start_listening: Box::new(|| Ok(())),
         established: Established::Recheck,
         outcomes,

@@ -79,6 +79,7 @@ fn isolating() -> Ruleset {
     }));
     engine.apply(podwall_engine::Change::Policy(Policy {
         id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: "deny".into() },
+        uid: "p1".into(),
         digest: podwall_ruleset::Digest::of(["deny"]),
         priority: 0,
         subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },

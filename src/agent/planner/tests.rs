@@ -100,6 +100,7 @@ fn node() -> Node {
 fn policy() -> Policy {
     Policy {
         id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: "deny".into() },
+        uid: "p1".into(),
         digest: Digest::of(["deny"]),
         priority: 0,
         subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },

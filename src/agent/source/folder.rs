@@ -2,7 +2,7 @@
 //!
 //! Owns four rules, all so that nothing opens by accident. A broken file keeps its last good content and is reported
 //! with file and line; one that was never good counts as far as its documents can be read. An object in two files is
-//! taken from the first by name. A file that is being written is read once it rests, because half a file may be
+//! taken from the first by name, and reported with both places if they differ. A file that is being written is read once it rests, because half a file may be
 //! well-formed and would open what its other half closes. What disappears counts until it has stayed away: editors
 //! and version control take a file away before they put the next one there, and a mount that goes leaves an empty
 //! folder behind.
@@ -13,10 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use podwall_engine::change::Change;
 use podwall_engine::{Warning, ingest};
-use serde_json::Value;
 
 use crate::agent::input::Input;
-use crate::manifests::{self, Manifest, ManifestError, Place};
+use crate::manifests::{self, Identity, Manifest, ManifestError, Place, Twice};
 
 /// A file younger than this may still be in the making.
 pub const SETTLE: Duration = Duration::from_millis(50);
@@ -44,14 +43,14 @@ pub struct Folder {
     /// Device and inode, when it last held a manifest.
     identity: Option<(u64, u64)>,
     files: BTreeMap<PathBuf, Content>,
-    applied: BTreeMap<Key, Entry>,
+    applied: BTreeMap<Identity, Entry>,
     duplicates: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
 struct Content {
     stamp: Option<Stamp>,
-    entries: Vec<(Key, Entry)>,
+    entries: Vec<(Identity, Entry)>,
     problem: Option<String>,
     /// When it was first found missing.
     missing: Option<SystemTime>,
@@ -64,9 +63,6 @@ struct Stamp {
     size: u64,
     inode: u64,
 }
-
-/// Kind, namespace and name.
-type Key = (String, String, String);
 
 #[derive(Debug, Clone, PartialEq)]
 struct Entry {
@@ -123,6 +119,7 @@ impl Folder {
         // A new file in the making may hold the policy that closes what another file opens.
         look.complete = !look.unsettled && !files.is_empty();
         look.problems.extend(self.files.values().filter_map(|content| content.problem.clone()));
+        look.problems.extend(self.duplicates.iter().cloned());
         if files.is_empty() {
             look.problems.push(format!("{}: no manifest in it", self.path.display()));
         }
@@ -218,16 +215,13 @@ impl Folder {
 
     /// Works out which entry of each object counts, and what that changes.
     fn resolve(&mut self, inputs: &mut Vec<Input>) {
-        let mut wanted: BTreeMap<&Key, &Entry> = BTreeMap::new();
+        let mut wanted: BTreeMap<&Identity, &Entry> = BTreeMap::new();
         let mut duplicates = BTreeSet::new();
         for (key, entry) in self.files.values().flat_map(|content| &content.entries) {
             let first = *wanted.entry(key).or_insert(entry);
-            if first.place != entry.place || first.change != entry.change {
+            if first.change != entry.change {
                 duplicates.insert(duplicate(key, first, entry));
             }
-        }
-        for words in duplicates.difference(&self.duplicates) {
-            tracing::warn!("{words}");
         }
         for (key, entry) in &wanted {
             let known = self
@@ -258,7 +252,7 @@ enum Visit {
 }
 
 /// The objects of a text, and the first thing that is wrong with it.
-fn understood(file: &Path, text: &str) -> (Vec<(Key, Entry)>, Option<String>) {
+fn understood(file: &Path, text: &str) -> (Vec<(Identity, Entry)>, Option<String>) {
     let (manifests, error) = manifests::parse_leniently(file, text);
     let mut first_error = error.map(|error| with_cause(&error));
     let mut entries = Vec::new();
@@ -268,7 +262,7 @@ fn understood(file: &Path, text: &str) -> (Vec<(Key, Entry)>, Option<String>) {
                 for warning in &mut warnings {
                     warning.problem = format!("{} ({place})", warning.problem);
                 }
-                entries.push((key(&object), Entry { place, change, warnings }));
+                entries.push((Identity::of(&object), Entry { place, change, warnings }));
             }
             Ok(None) => {}
             Err(warning) => drop(first_error.get_or_insert_with(|| format!("{place}: {warning}"))),
@@ -277,20 +271,9 @@ fn understood(file: &Path, text: &str) -> (Vec<(Key, Entry)>, Option<String>) {
     (entries, first_error)
 }
 
-fn key(object: &Value) -> Key {
-    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let kind = text("/kind");
-    let namespace = match (kind.as_str(), text("/metadata/namespace")) {
-        ("Namespace" | "Node", _) => String::new(),
-        (_, named) if named.is_empty() => "default".to_owned(),
-        (_, named) => named,
-    };
-    (kind, namespace, text("/metadata/name"))
-}
-
-fn duplicate((kind, namespace, name): &Key, first: &Entry, second: &Entry) -> String {
-    let (counts, ignored) = (&first.place, &second.place);
-    format!("{ignored}: {kind} {namespace}/{name} is already in {counts}, which counts")
+fn duplicate(identity: &Identity, first: &Entry, second: &Entry) -> String {
+    let (first, second) = (first.place.clone(), second.place.clone());
+    format!("{}; the first counts", Twice { identity: identity.clone(), first, second })
 }
 
 /// Does applying the new one replace the old one? A pod of another UID is another pod.

@@ -17,6 +17,7 @@ use super::folder::Folder;
 use super::interrupt::Interrupts;
 use super::stage::{Stage, failed};
 use super::story::Story;
+use crate::agent::backend::Choice;
 use crate::cli::{Cli, CliError, CliResult};
 
 /// How long an agent may take to be ready. It takes some 100 ms.
@@ -40,12 +41,13 @@ impl Agents {
     /// Starts one on each node and waits until all have enforced what the folder holds.
     pub fn start(
         story: &Story,
-        stage: &Stage,
-        folder: &Folder,
+        backend: Choice,
+        place: (&Stage, &Folder),
         interrupts: &Interrupts,
     ) -> Result<Self, CliError> {
         let nodes = story.nodes.iter().map(|node| node.name.to_string());
-        let mut agents = Self(nodes.map(|node| Agent::start(node, stage, folder)).collect::<Result<_, _>>()?);
+        let mut agents =
+            Self(nodes.map(|node| Agent::start(node, backend, place)).collect::<Result<_, _>>()?);
         let start = Instant::now();
         for agent in &mut agents.0 {
             while !agent.ready() {
@@ -67,7 +69,7 @@ impl Agents {
 }
 
 impl Agent {
-    fn start(node: String, stage: &Stage, folder: &Folder) -> Result<Self, CliError> {
+    fn start(node: String, backend: Choice, (stage, folder): (&Stage, &Folder)) -> Result<Self, CliError> {
         let log = folder.path().join(format!("{node}.log"));
         let written = File::create(&log).map_err(|error| CliError::io("making a log", error))?;
         let copy = written.try_clone().map_err(|error| CliError::io("making a log", error))?;
@@ -80,6 +82,7 @@ impl Agent {
             .arg(folder.manifests())
             .arg("--state-dir")
             .arg(folder.path().join(&node))
+            .args(["--backend", backend.as_str()])
             .args(["--listen", &format!("{}:{PORT}", Ipv4Addr::LOCALHOST)])
             .stdin(Stdio::piped())
             .stdout(written)

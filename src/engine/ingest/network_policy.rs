@@ -35,6 +35,7 @@ pub fn network_policy(raw: &Value) -> Result<Ingested, Warning> {
     let digest = body.digest(&object);
     let policy = Policy {
         id,
+        uid: object.uid.clone(),
         digest,
         priority: 0,
         subject: PeerSelector { scope: Scope::Named(object.namespace.clone()), pods: body.subject },

@@ -72,6 +72,8 @@ impl fmt::Display for PolicyId {
 pub struct Policy {
     /// Which.
     pub id: PolicyId,
+    /// UID; empty when it came from a file.
+    pub uid: Text,
     /// Digest of UID and content: two policies with one digest mean the same.
     pub digest: Digest,
     /// Lower goes first; 0 in the namespace tier.

@@ -68,14 +68,16 @@ pub fn meddle(netns: &Netns) -> bool {
     true
 }
 
-const fn suffix(variant: Variant) -> &'static str {
+/// How the variant's programs end.
+pub const fn suffix(variant: Variant) -> &'static str {
     match variant {
         Variant::Legacy => "-legacy",
         Variant::Nft => "-nft",
     }
 }
 
-fn run(netns: &Netns, program: &str, words: &[&str]) -> String {
+/// Has a program do something; answers what it prints.
+pub fn run(netns: &Netns, program: &str, words: &[&str]) -> String {
     let mut command = Command::new(program);
     let command = command.args(words).stdout(std::process::Stdio::piped());
     let output = netns.spawn(command).expect("it is installed").wait_with_output().expect("it ends");

@@ -12,12 +12,18 @@ use super::{podwall, text};
 const LONGEST: Duration = Duration::from_secs(20);
 
 #[test]
-fn the_demo_ends_as_the_policies_say_and_in_time() {
-    if !ready(&[Need::Root]) {
+fn the_demo_ends_as_the_policies_say_in_time_and_the_same_on_every_packet_filter() {
+    if !ready(&[Need::Root, Need::Program("iptables-nft-restore"), Need::Program("ipset")]) {
         return;
     }
+    assert_eq!(cells("nftables"), cells("iptables"));
+}
+
+/// Plays the demo; answers every cell of every matrix it shows.
+fn cells(backend: &str) -> Vec<Value> {
     let start = Instant::now();
-    let demo = podwall(&["demo", "--output", "json"]).spawn().expect("the binary was built");
+    let demo =
+        podwall(&["demo", "--output", "json", "--backend", backend]).spawn().expect("the binary was built");
     let folder = folder_of(&demo);
     let output = demo.wait_with_output().expect("it was spawned");
     assert!(start.elapsed() < LONGEST, "{:?}", start.elapsed());
@@ -28,6 +34,8 @@ fn the_demo_ends_as_the_policies_say_and_in_time() {
     let [cut, kept] = [0, 1].map(|at| &told["chapters"][2]["connections"][at]);
     assert!(cut["cut_after_ms"].is_u64() && kept["cut_after_ms"].is_null(), "{cut} {kept}");
     assert_eq!(traces(&folder), Vec::<String>::new());
+    let chapters = told["chapters"].as_array().expect("a list");
+    chapters.iter().map(|chapter| chapter["cells"].clone()).collect()
 }
 
 #[test]

@@ -1,13 +1,18 @@
-//! What `render` prints is the ruleset, not a picture of it: nft(8) loads every golden case.
+//! What `render` prints is the ruleset, not a picture of it: nft(8) loads every golden case, ipset(8) and
+//! iptables-restore(8) of either variant do, and the fallback finds there what it would have written itself.
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use podwall_iptables::{Choice, Iptables, Options, Variant};
 use podwall_lab::Netns;
+use podwall_ruleset::Backend as _;
 use podwall_testkit::skip::{Need, ready};
 
-use super::text;
+use serde_json::Value;
+
+use super::{podwall, text};
 
 #[test]
 fn every_golden_ruleset_is_loaded_by_nft() {
@@ -27,12 +32,58 @@ fn every_golden_ruleset_is_loaded_by_nft() {
     assert!(loaded >= 7, "only {loaded}");
 }
 
+#[test]
+fn every_golden_case_is_loaded_by_both_variants_of_iptables_and_is_what_the_agent_writes() {
+    if !ready(&[Need::Root, Need::Program("iptables-legacy-restore"), Need::Program("ipset")]) {
+        return;
+    }
+    let cases = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"))
+        .expect("the cases are there");
+    for case in cases.flatten() {
+        let objects = case.path().join("objects.yaml");
+        let words = [
+            "render",
+            &objects.to_string_lossy(),
+            "--all-nodes",
+            "--backend",
+            "iptables",
+            "--format",
+            "json",
+        ];
+        let output = podwall(&words).output().expect("the binary was built");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+        for node in told["nodes"].as_array().expect("a list") {
+            for variant in [Variant::Nft, Variant::Legacy] {
+                load_fallback(&case.path(), node, variant);
+            }
+        }
+    }
+}
+
+fn load_fallback(case: &Path, node: &Value, variant: Variant) {
+    let netns = Netns::new().expect("a namespace can be made");
+    let kind = if variant == Variant::Nft { "nft" } else { "legacy" };
+    let restore = |family: &str| format!("{family}-{kind}-restore");
+    feed(case, &netns, ("ipset", &["restore"]), &node["ipset"]);
+    feed(case, &netns, (&restore("iptables"), &["--noflush"]), &node["iptables"]);
+    feed(case, &netns, (&restore("ip6tables"), &["--noflush"]), &node["ip6tables"]);
+    let observe = || Iptables::open(Options { variant: Choice::Forced(variant) })?.observe();
+    let observed = netns.run(observe).expect("the namespace is there").expect("it can be read");
+    assert_eq!(observed.alien, Vec::<String>::new(), "{} {}", case.display(), node["node"]);
+    assert!(observed.ruleset.is_some_and(|ruleset| ruleset.chains.len() > 5));
+}
+
 fn load(case: &Path, listing: &str) {
     let netns = Netns::new().expect("a namespace can be made");
-    let mut nft = Command::new("nft");
-    nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut nft = netns.spawn(&mut nft).expect("nft(8) is there");
-    nft.stdin.take().expect("it was piped").write_all(listing.as_bytes()).expect("nft(8) reads");
-    let output = nft.wait_with_output().expect("it was spawned");
-    assert!(output.status.success(), "{}: {}", case.display(), text(&output.stderr));
+    feed(case, &netns, ("nft", &["-f", "-"]), &listing.into());
+}
+
+fn feed(case: &Path, netns: &Netns, (program, words): (&str, &[&str]), input: &Value) {
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = netns.spawn(&mut command).expect("it is installed");
+    let input = input.as_str().expect("text");
+    child.stdin.take().expect("it was piped").write_all(input.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it was spawned");
+    assert!(output.status.success(), "{} {program}: {}", case.display(), text(&output.stderr));
 }

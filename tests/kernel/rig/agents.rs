@@ -66,25 +66,30 @@ impl Agents {
 
     /// The same, with more flags.
     pub fn start_with(&mut self, node: &str, flags: &[&str]) {
-        self.launch(node, |command| {
+        self.launch(node, under_test(), |command| {
             command.args(flags);
         });
+    }
+
+    /// The same as [`Self::start`], on a packet filter that need not be the one under test.
+    pub fn start_on(&mut self, node: &str, backend: &str) {
+        self.launch(node, backend, |_| {});
     }
 
     /// The same as [`Self::start`], where the programs of a folder stand in for others of their names.
     pub fn start_among(&mut self, node: &str, programs: &Path) {
         let path = std::env::var("PATH").expect("there is a path");
-        self.launch(node, |command| {
+        self.launch(node, under_test(), |command| {
             command.env("PATH", format!("{}:{path}", programs.display()));
         });
     }
 
-    fn launch(&mut self, node: &str, arrange: impl FnOnce(&mut Command)) {
+    fn launch(&mut self, node: &str, backend: &str, arrange: impl FnOnce(&mut Command)) {
         let (netns, state) = &self.nodes[node];
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
         command
             .args(["agent", "--node-name", node, "--grace", "0", "--listen", &LISTEN.to_string()])
-            .args(["--backend", if fallback().is_some() { "iptables" } else { "nftables" }])
+            .args(["--backend", backend])
             .arg("--source")
             .arg(self.folder.path())
             .arg("--state-dir")
@@ -139,6 +144,13 @@ impl Agents {
         self.await_health(node, |answer| answer.starts_with("HTTP/1.1 503") && answer.contains(words));
     }
 
+    /// What a metric stands at; `name` with its labels. Zero before it was counted.
+    pub fn metric(&self, node: &str, name: &str) -> u64 {
+        let told = self.get(node, "/metrics").expect("the agent answers");
+        let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |count| count.trim().parse().expect("a count"))
+    }
+
     fn await_health(&self, node: &str, satisfied: impl Fn(&str) -> bool) {
         let (until, mut last) = (Instant::now() + PATIENCE, String::new());
         while Instant::now() < until {
@@ -151,7 +163,8 @@ impl Agents {
         panic!("the agent of {node} never got there: {last}");
     }
 
-    fn get(&self, node: &str, path: &str) -> std::io::Result<String> {
+    /// What a node's agent serves there, the head of the answer included.
+    pub fn get(&self, node: &str, path: &str) -> std::io::Result<String> {
         let ask = || {
             let mut stream = TcpStream::connect_timeout(&LISTEN, Duration::from_secs(1))?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -173,6 +186,11 @@ impl Drop for Agents {
             drop(child.wait());
         }
     }
+}
+
+/// The packet filter under test, as `--backend` names it.
+fn under_test() -> &'static str {
+    if fallback().is_some() { "iptables" } else { "nftables" }
 }
 
 fn file_of(object: &Value) -> String {

@@ -209,6 +209,10 @@ impl Backend for Within {
         self.run(Iptables::sweep)
     }
 
+    fn looks_changed(&mut self) -> Result<bool, BackendError> {
+        self.run(Iptables::looks_changed)
+    }
+
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
         self.run(Iptables::counters)
     }

@@ -42,7 +42,7 @@ impl Expression for Dynset {
         for attribute in attributes {
             let attribute = attribute?;
             match attribute.kind {
-                NFTA_DYNSET_SET_NAME => set = Some(SetName::new(attribute.text()?).map_err(Unread::foreign)?),
+                NFTA_DYNSET_SET_NAME => set = Some(SetName::new(&attribute.text()).map_err(Unread::foreign)?),
                 NFTA_DYNSET_EXPR => limit = Some(read_limit(Expr::read(&attribute)?)?),
                 NFTA_DYNSET_EXPRESSIONS => {
                     for element in attribute.nested() {

@@ -37,7 +37,7 @@ impl Expression for Log {
             let attribute = attribute?;
             match attribute.kind {
                 NFTA_LOG_GROUP => group = Some(attribute.be16()?),
-                NFTA_LOG_PREFIX => attribute.text()?.clone_into(&mut prefix),
+                NFTA_LOG_PREFIX => prefix = attribute.text().into_owned(),
                 NFTA_LOG_SNAPLEN => snaplen = attribute.be32()?,
                 NFTA_LOG_QTHRESHOLD if attribute.be16()? == 0 => {}
                 NFTA_LOG_QTHRESHOLD | NFTA_LOG_LEVEL => {

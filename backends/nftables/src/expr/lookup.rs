@@ -44,7 +44,7 @@ impl Expression for Lookup {
             let attribute = attribute?;
             let ours = match attribute.kind {
                 NFTA_LOOKUP_SET => {
-                    set = Some(SetName::new(attribute.text()?).map_err(Unread::foreign)?);
+                    set = Some(SetName::new(&attribute.text()).map_err(Unread::foreign)?);
                     true
                 }
                 NFTA_LOOKUP_SREG => attribute.be32()? == Register::FIRST.0,

@@ -44,7 +44,7 @@ pub(crate) fn read(attributes: Attributes<'_>) -> Result<(Chain, Option<Unread>)
     for attribute in attributes {
         let attribute = attribute?;
         match attribute.kind {
-            NFTA_CHAIN_NAME => name = Some(attribute.text()?),
+            NFTA_CHAIN_NAME => name = Some(attribute.text()),
             NFTA_CHAIN_HOOK => match read_base(&attribute) {
                 Ok(read) => base = Some(read),
                 Err(reason) => foreign = Some(reason),
@@ -52,13 +52,13 @@ pub(crate) fn read(attributes: Attributes<'_>) -> Result<(Chain, Option<Unread>)
             NFTA_CHAIN_POLICY if attribute.array().map(i32::from_be_bytes)? != NF_ACCEPT => {
                 foreign = Some(Unread::foreign("a policy other than accept"));
             }
-            NFTA_CHAIN_TYPE if attribute.text()? != FILTER => {
-                foreign = Some(Unread::Foreign(format!("chain type {}", attribute.text()?)));
+            NFTA_CHAIN_TYPE if attribute.text() != FILTER => {
+                foreign = Some(Unread::Foreign(format!("chain type {}", attribute.text())));
             }
             _ => {}
         }
     }
-    let name = ChainName::new(name.ok_or(Malformed)?).map_err(Unread::foreign)?;
+    let name = ChainName::new(&name.ok_or(Malformed)?).map_err(Unread::foreign)?;
     let base = base.filter(|_| foreign.is_none());
     Ok((Chain { name, base }, foreign))
 }

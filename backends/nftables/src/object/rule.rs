@@ -70,7 +70,7 @@ pub(crate) fn read(attributes: Attributes<'_>) -> Result<KernelRule, Malformed> 
     for attribute in attributes {
         let attribute = attribute?;
         match attribute.kind {
-            NFTA_RULE_CHAIN => chain = Some(attribute.text()?.to_owned()),
+            NFTA_RULE_CHAIN => chain = Some(attribute.text().into_owned()),
             NFTA_RULE_USERDATA => comment = read_comment(attribute.value),
             NFTA_RULE_EXPRESSIONS => {
                 exprs = attribute.nested().map(|expr| Expr::read(&expr?)).collect();

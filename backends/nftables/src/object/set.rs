@@ -82,7 +82,7 @@ pub(crate) fn read(attributes: Attributes<'_>) -> Result<KernelSet, Unread> {
     for attribute in attributes {
         let attribute = attribute?;
         match attribute.kind {
-            NFTA_SET_NAME => name = Some(attribute.text()?),
+            NFTA_SET_NAME => name = Some(attribute.text()),
             NFTA_SET_FLAGS => form.flags = attribute.be32()?,
             NFTA_SET_KEY_TYPE => form.key_type = attribute.be32()?,
             NFTA_SET_KEY_LEN => form.key_length = attribute.be32()?,
@@ -93,7 +93,7 @@ pub(crate) fn read(attributes: Attributes<'_>) -> Result<KernelSet, Unread> {
             _ => {}
         }
     }
-    let name = SetName::new(name.ok_or(Malformed)?).map_err(Unread::foreign)?;
+    let name = SetName::new(&name.ok_or(Malformed)?).map_err(Unread::foreign)?;
     if counted {
         // Not every kernel repeats the flag that asked for the counter.
         form.flags |= NFT_SET_EXPR;

@@ -38,12 +38,12 @@ pub(crate) fn read(data: &Attribute<'_>) -> Result<Verdict, Unread> {
             let attribute = attribute?;
             match attribute.kind {
                 NFTA_VERDICT_CODE => code = Some(attribute.array().map(i32::from_be_bytes)?),
-                NFTA_VERDICT_CHAIN => chain = Some(attribute.text()?),
+                NFTA_VERDICT_CHAIN => chain = Some(attribute.text()),
                 _ => {}
             }
         }
     }
-    let target = || ChainName::new(chain.ok_or(Malformed)?).map_err(Unread::foreign);
+    let target = || ChainName::new(&chain.ok_or(Malformed)?).map_err(Unread::foreign);
     match code.ok_or(Malformed)? {
         NF_ACCEPT => Ok(Verdict::Accept),
         NF_DROP => Ok(Verdict::Drop),

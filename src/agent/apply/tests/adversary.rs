@@ -57,7 +57,7 @@ fn squatted(keeps: bool) -> (Case, Arc<AtomicUsize>) {
         Ok(())
     });
     let backend = Box::new(Squatted::new(case.backend.clone(), keeps));
-    case.applier.kernel = Kernel::new(backend, start, case.applier.telemetry.clone());
+    case.applier.kernel = Kernel::new(backend, "memory", start, case.applier.telemetry.clone());
     (case, listening)
 }
 

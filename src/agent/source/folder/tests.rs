@@ -105,6 +105,25 @@ fn an_object_in_two_files_is_taken_from_the_first_by_name_until_that_goes() {
 }
 
 #[test]
+fn an_object_that_says_two_things_is_reported_with_both_places_until_it_says_one() {
+    let mut case = Case::new();
+    let problems = |case: &mut Case| {
+        case.look();
+        case.folder.look(SystemTime::now() + SETTLE).problems
+    };
+    case.write("a.yaml", &pod("web", "10.0.0.1"));
+    case.write("b.yaml", &pod("web", "10.0.0.2"));
+    let folder = case.files.path().display().to_string();
+    let told = format!(
+        "{folder}/b.yaml:1: Pod shop/web is already in {folder}/a.yaml:1, and says something else there; the \
+         first counts"
+    );
+    assert_eq!(problems(&mut case), [told]);
+    case.write("b.yaml", &pod("web", "10.0.0.1"));
+    assert_eq!(problems(&mut case), [""; 0]);
+}
+
+#[test]
 fn a_file_in_the_making_is_left_alone_until_it_rests() {
     let mut case = Case::new();
     case.write("a.yaml", POLICY);

@@ -204,6 +204,7 @@ pub(crate) fn any_cluster_policy() -> impl Strategy<Value = Policy> {
             let (ingress, egress) = (number(ingress, "in"), number(egress, "out"));
             Policy {
                 id: PolicyId { tier, namespace: "".into(), name: name.into() },
+                uid: "".into(),
                 digest: Digest::of([format!("{tier:?} {name} {ingress:?} {egress:?}")]),
                 priority,
                 subject: PeerSelector { scope, pods: Selector::everything() },

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use podwall_engine::flows::{self, FlowTuple};
-use podwall_engine::{Change, Engine, Update, plan, recheck};
+use podwall_engine::{Change, Engine, Plan, Update, plan, recheck};
 use podwall_ruleset::evaluate::{Decision, evaluate, may_pass};
 use podwall_ruleset::fake::Fake;
 use podwall_ruleset::packet::{Packet, Transport};
@@ -60,6 +60,9 @@ impl Witness {
     pub(crate) fn compare_texts(&self) {
         let whole = plan(self.engine.cluster(), self.engine.node(), self.engine.options());
         assert_eq!(nft_listing(&self.copy), nft_listing(&whole.ruleset));
+        let again = Engine::plan(self.engine.cluster(), self.engine.node(), self.engine.options());
+        let parts = |plan: Plan| (plan.ruleset, plan.origins, plan.conditions);
+        assert_eq!(parts(again), parts(whole), "an engine over all that is known comes to the same");
     }
 
     pub(crate) fn ruleset(&self) -> Ruleset {

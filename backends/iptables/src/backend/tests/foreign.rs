@@ -114,3 +114,108 @@ fn what_wears_our_prefix_and_is_nothing_of_ours_goes() {
         repaired(&mut kernel);
     });
 }
+
+#[test]
+fn a_jump_that_others_let_packets_go_by_is_put_first_again() {
+    in_namespace(|variant| {
+        let mut kernel = loaded(variant);
+        let first = || iptables(variant, &["-S", "FORWARD"]).lines().nth(1).unwrap().to_owned();
+        let ours = first();
+        // What goes on to the next rule does no harm in front.
+        iptables(
+            variant,
+            &[
+                "-I",
+                "FORWARD",
+                "1",
+                "-m",
+                "comment",
+                "--comment",
+                "go -j ACCEPT",
+                "-j",
+                "MARK",
+                "--set-mark",
+                "1",
+            ],
+        );
+        assert_eq!(standing(&mut kernel), Some(sample::node()));
+        assert!(!kernel.looks_changed().unwrap());
+        iptables(variant, &["-I", "FORWARD", "1", "-i", "lo", "-j", "ACCEPT"]);
+        assert_eq!(kernel.observe().unwrap().alien.len(), 1);
+        repaired(&mut kernel);
+        assert_eq!(first(), ours);
+        assert_eq!(iptables(variant, &["-S", "FORWARD"]).lines().count(), 4, "theirs stay");
+    });
+}
+
+#[test]
+fn a_jump_that_stands_twice_stands_once_again() {
+    in_namespace(|variant| {
+        let mut kernel = loaded(variant);
+        let before = iptables(variant, &["-S", "FORWARD"]);
+        let jump = before.lines().nth(1).unwrap().replace('"', "");
+        let (words, target) = jump.split_once(" --comment ").unwrap();
+        let (comment, target) = target.split_once(" -j ").unwrap();
+        let words: Vec<&str> = words.split(' ').chain(["--comment", comment, "-j", target]).collect();
+        iptables(variant, &words);
+        iptables(variant, &words);
+        assert_eq!(iptables(variant, &["-S", "FORWARD"]).lines().count(), 4);
+        repaired(&mut kernel);
+        assert_eq!(iptables(variant, &["-S", "FORWARD"]), before);
+    });
+}
+
+#[test]
+fn names_that_only_begin_like_ours_are_left_alone() {
+    in_namespace(|variant| {
+        iptables(variant, &["-N", "PWNED"]);
+        iptables(variant, &["-A", "PWNED", "-j", "RETURN"]);
+        iptables(variant, &["-A", "FORWARD", "-j", "PWNED"]);
+        run("ipset", &["create", "pwned", "hash:ip"]);
+        let before = readback::listing(variant);
+        let mut kernel = loaded(variant);
+        assert_eq!(standing(&mut kernel), Some(sample::node()));
+        kernel.sweep().unwrap();
+        bring(&mut kernel, &sample::node(), &Ruleset::default());
+        assert_eq!(readback::listing(variant), before);
+    });
+}
+
+#[test]
+fn a_cheap_look_sees_every_kind_of_foreign_hand_and_nothing_else() {
+    let hands: [fn(Variant) -> String; 6] = [
+        |variant| iptables(variant, &["-F", "PREROUTING"]),
+        |variant| iptables(variant, &["-F", "PW-strays"]),
+        |variant| iptables(variant, &["-A", "PW-judge", "-j", "ACCEPT"]),
+        |_| run("ipset", &["flush", "pwa_s4_web"]),
+        |_| run("ipset", &["add", "pwa_s4_web", "10.9.9.9"]),
+        |_| run("ipset", &["create", "pwz_new", "hash:ip"]),
+    ];
+    in_namespace(move |variant| {
+        let mut kernel = loaded(variant);
+        for hand in hands {
+            let rested = |kernel: &mut Iptables| {
+                kernel.rest = Rest::default();
+                kernel.looks_changed().unwrap()
+            };
+            iptables(variant, &["-A", "INPUT", "-i", "lo", "-j", "MARK", "--set-mark", "1"]);
+            assert!(!rested(&mut kernel));
+            hand(variant);
+            assert!(rested(&mut kernel));
+            repaired(&mut kernel);
+        }
+    });
+}
+
+#[test]
+fn a_second_process_that_opens_the_backend_disturbs_nothing() {
+    in_namespace(|variant| {
+        let mut kernel = loaded(variant);
+        iptables(variant, &["-N", "PWT"]);
+        run("ipset", &["create", "pwt4", "hash:ip"]);
+        assert!(!kernel.looks_changed().unwrap());
+        drop(open(variant));
+        assert!(!iptables(variant, &["-S"]).contains("PWT"), "what a killed one left goes with the next");
+        assert_eq!(standing(&mut kernel), Some(sample::node()));
+    });
+}

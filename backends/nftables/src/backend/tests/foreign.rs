@@ -183,6 +183,49 @@ fn objects_no_ruleset_can_name_are_swept_out_and_nothing_else() {
     });
 }
 
+/// No UTF-8; the kernel takes any bytes for a name.
+const ODD: &[u8] = b"caf\xe9\0";
+
+/// What nft(8) cannot write: a table of somebody's, and in a table a set, a chain and a rule that jumps to the chain.
+fn odd_objects(kernel: &mut Nftables, table: &[u8]) {
+    use crate::uapi::{
+        NFT_MSG_NEWCHAIN, NFT_MSG_NEWSET, NFTA_ANY_TABLE, NFTA_CHAIN_NAME, NFTA_SET_ID, NFTA_SET_KEY_LEN,
+        NFTA_SET_KEY_TYPE, NFTA_SET_NAME,
+    };
+    let mut batch = Batch::default();
+    batch.begin(Subsystem::Nftables, kernel.socket.sequence(), None);
+    batch.message(header(NFT_MSG_NEWTABLE, Flags::CREATE), |w| w.put(NFTA_ANY_TABLE, table));
+    batch.message(header(NFT_MSG_NEWCHAIN, Flags::CREATE), |w| {
+        w.put(NFTA_ANY_TABLE, table);
+        w.put(NFTA_CHAIN_NAME, ODD);
+    });
+    batch.message(header(NFT_MSG_NEWSET, Flags::CREATE), |w| {
+        w.put(NFTA_ANY_TABLE, table);
+        w.put(NFTA_SET_NAME, ODD);
+        w.put_be32(NFTA_SET_ID, 1);
+        w.put_be32(NFTA_SET_KEY_TYPE, 7);
+        w.put_be32(NFTA_SET_KEY_LEN, 4);
+    });
+    batch.end(Subsystem::Nftables, Finish::Commit);
+    let reply = kernel.socket.batch(&batch).unwrap();
+    assert_eq!(reply.refused, []);
+}
+
+#[test]
+fn names_that_are_no_text_are_swept_out_of_our_table_and_left_alone_in_others() {
+    in_namespace(|| {
+        let mut kernel = loaded();
+        let mut monitor = kernel.monitor().unwrap();
+        odd_objects(&mut kernel, b"tabl\xe9\0");
+        bring(&mut kernel, &sample::node(), &sample::node());
+        odd_objects(&mut kernel, b"podwall\0");
+        assert_eq!(monitor.next(NOW).unwrap(), None, "our own socket's");
+        assert_eq!(kernel.observe().unwrap().alien.len(), 2);
+        kernel.sweep().unwrap();
+        assert_eq!(standing(&mut kernel), Some(sample::node()));
+    });
+}
+
 #[test]
 fn what_cannot_be_swept_out_is_named() {
     in_namespace(|| {
