@@ -6,11 +6,12 @@
 //!
 //! What stands is kept as text, so that a commit sends what differs and nothing else.
 use std::io;
+use std::time::SystemTime;
 
 use podwall_ruleset::fake::apply_op;
 use podwall_ruleset::{
-    Atomicity, Backend, BackendError, Capabilities, Count, Counter, Family, Guard, Observed, Op, Receipt,
-    Refusal, Ruleset, Transaction,
+    Atomicity, Backend, BackendError, Capabilities, Count, Counter, Family, Guard, Hit, Observed, Op,
+    Receipt, Refusal, Ruleset, Transaction,
 };
 
 use crate::exec::{self, Said};
@@ -78,6 +79,7 @@ impl Iptables {
             atomicity: Atomicity::PerTable,
             reverse_path: probed.reverse_path,
             log: probed.log,
+            reject: false,
             ipv6: probed.ipv6,
         };
         let families =
@@ -131,7 +133,7 @@ impl Iptables {
     fn carry_out(&self, standing: &mut Standing, plan: Plan, ops: &[Op]) -> Result<Receipt, BackendError> {
         let Plan { ruleset, change, edits } = plan;
         let mut receipt = Receipt::default();
-        let first = edits.first(&standing.image);
+        let first = edits.first(&standing.image, SystemTime::now());
         if !first.ops.is_empty() {
             note(&mut receipt, &first.text, first.ops.len());
             let said = exec::run("ipset", &["restore", "-exist"], first.text.clone()).map_err(failed)?;
@@ -185,7 +187,7 @@ impl Iptables {
             }
         }
         // Line by line, because what was not done cannot be taken back.
-        for line in edits.undo(standing).text.lines() {
+        for line in edits.undo(standing, SystemTime::now()).text.lines() {
             exec::run("ipset", &["restore", "-exist"], format!("{line}\n")).map_err(failed)?;
         }
         Ok(())
@@ -288,6 +290,14 @@ impl Backend for Iptables {
             }
         }
         Ok(found)
+    }
+
+    fn hits(&mut self) -> Result<Vec<Hit>, BackendError> {
+        let said = exec::run("ipset", &["save"], String::new()).map_err(failed)?;
+        if !said.status.success() {
+            return Err(unread("ipset", &said.stderr));
+        }
+        Ok(ipset::hits(&said.stdout))
     }
 }
 

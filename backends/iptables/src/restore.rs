@@ -6,6 +6,7 @@ use podwall_ruleset::Family;
 
 use crate::image::{Image, Jump, Place, hook_name, hook_of};
 use crate::names::{TRIAL_CHAIN, is_chain_of_ours};
+use crate::protocols::canonical;
 
 /// The table of ours (decision L10).
 pub(crate) const TABLE: &str = "mangle";
@@ -177,7 +178,7 @@ impl<'a> Counted<'a> {
         } else if is_chain_of_ours(self.chain) && self.chain != TRIAL_CHAIN {
             let place = (family, self.chain.to_owned());
             saved.counts.entry(place.clone()).or_default().push(self.count);
-            saved.image.chains.entry(place).or_default().push(self.rule.to_owned());
+            saved.image.chains.entry(place).or_default().push(canonical(self.rule));
         }
     }
 }
