@@ -28,6 +28,7 @@ pub use selector::LabelSelector;
 pub use upstream::namespace::Namespace;
 pub use upstream::node::Node;
 pub use upstream::pod::Pod;
+pub use upstream::service::Service;
 
 /// What every object carries: names, labels, deletion time.
 pub mod meta {

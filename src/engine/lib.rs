@@ -11,6 +11,7 @@ pub mod engine;
 pub mod explain;
 pub mod flows;
 pub mod ingest;
+pub mod intervals;
 pub mod model;
 pub mod options;
 pub mod plan;
@@ -20,7 +21,7 @@ pub mod warning;
 
 pub use change::Change;
 pub use cluster::Cluster;
-pub use engine::{Engine, Update};
+pub use engine::{Barred, Engine, Update};
 pub use model::NodeName;
 pub use options::{Options, PendingMode, PodRanges};
 pub use plan::{Plan, plan};

@@ -127,7 +127,7 @@ pub enum Value {
 
 /// When an element ends: milliseconds since the beginning of 1970, UTC. The one who writes rules takes it out on time;
 /// the kernel does so by itself [`SLACK`] later, should nobody have come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Deadline(pub u64);
 
 /// How much longer than its [`Deadline`] the kernel keeps an element: who takes it out must find it still there.

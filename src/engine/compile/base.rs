@@ -15,6 +15,9 @@ use crate::options::{Options, SpoofGuard};
 /// `NF_IP_PRI_FILTER - 1`: after destination NAT (-100), before other filters, before source NAT.
 const PRIORITY: i32 = -1;
 
+/// `NF_IP_PRI_MANGLE - 1`: after conntrack (-200), before destination NAT (-100).
+const ARRIVING: i32 = -151;
+
 /// What the fixed part depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BaseRequest {
@@ -24,6 +27,19 @@ pub struct BaseRequest {
     pub size6: u32,
     /// The chain `strays` drops.
     pub grace_over: bool,
+    /// What is asked beside policies.
+    pub barriers: Barriers,
+}
+
+/// What is asked of every new packet beside the policies of pods. Where there is nothing to ask, no packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Barriers {
+    /// Is somebody banned who might come?
+    pub arrivals: bool,
+    /// Is somebody banned to whom one might go?
+    pub departures: bool,
+    /// Is some door of a Service guarded?
+    pub exposed: bool,
 }
 
 impl BaseRequest {
@@ -66,8 +82,9 @@ pub fn sets(request: &BaseRequest) -> BTreeMap<SetName, SetSpec> {
 /// Every fixed chain.
 pub fn chains(request: &BaseRequest, options: &Options) -> BTreeMap<ChainName, Chain> {
     let regular = |rules| Chain { base: None, rules };
-    BTreeMap::from([
-        (names::forward(), forward()),
+    let barriers = request.barriers;
+    let mut chains = BTreeMap::from([
+        (names::forward(), forward(barriers)),
         (names::input(), input()),
         (names::recheck(), regular(Vec::new())),
         (names::icmp_v6(), regular(icmp_v6())),
@@ -81,15 +98,60 @@ pub fn chains(request: &BaseRequest, options: &Options) -> BTreeMap<ChainName, C
         (names::pending(), regular(shut(&names::pending(), options))),
         (names::forged(), regular(shut(&names::forged(), options))),
         (names::refused(), regular(shut(&names::refused(), options))),
-    ])
+    ]);
+    if barriers.arrivals || barriers.exposed {
+        chains.insert(names::arriving(), arriving(barriers));
+    }
+    if barriers.departures {
+        chains.insert(names::leaving(), leaving());
+    }
+    chains
+}
+
+/// Base chains that come and go with what they lead to.
+pub fn passing_chains() -> [ChainName; 2] {
+    [names::arriving(), names::leaving()]
+}
+
+/// Before destination NAT, so that a door is judged by its own number and its client's real address. Established
+/// flows are cut once when a ban comes ([`crate::recheck`]) and not asked again.
+fn arriving(barriers: Barriers) -> Chain {
+    let at = names::arriving();
+    let mut rules = admitted(&at).to_vec();
+    if let Ok(loopback) = LinkName::new("lo") {
+        rules.push(rule(
+            names::own_rule(&at, "loopback"),
+            vec![Match::InputLink(loopback)],
+            Verdict::Accept.plain(),
+        ));
+    }
+    if barriers.arrivals {
+        rules.push(jump(&at, "bans", names::arrivals()));
+    }
+    if barriers.exposed {
+        rules.push(jump(&at, "doors", names::exposed()));
+    }
+    Chain { base: Some(Base { hook: Hook::Prerouting, priority: ARRIVING }), rules }
+}
+
+/// What the node itself sends; what it sends to itself is nobody's to ban.
+fn leaving() -> Chain {
+    let at = names::leaving();
+    let mut rules = admitted(&at).to_vec();
+    rules.push(rule(names::own_rule(&at, "local"), vec![Match::Local], Verdict::Accept.plain()));
+    rules.push(jump(&at, "bans", names::departures()));
+    Chain { base: Some(Base { hook: Hook::Output, priority: PRIORITY }), rules }
 }
 
 /// Everything routed or bridged through the node. Node to pod does not come by here: it is always open (H2).
-fn forward() -> Chain {
+fn forward(barriers: Barriers) -> Chain {
     let at = names::forward();
     let old = [Side::Source, Side::Destination]
         .map(|side| old_link_local(&at, side, &[on_shared_link()], &names::nameless()));
     let mut rules = passing(&at, old.concat());
+    if barriers.departures {
+        rules.push(jump(&at, "bans", names::departures()));
+    }
     rules.push(rule(
         names::own_rule(&at, "shared"),
         vec![on_shared_link()],
@@ -144,18 +206,23 @@ fn old_link_local(at: &ChainName, side: Side, more: &[Match], next: &ChainName) 
 /// L1: established flows, ICMP errors of a flow (F2), and what keeps a link alive (F7) pass before any judging, but
 /// for what is shut first.
 fn passing(at: &ChainName, shut: Vec<Rule>) -> Vec<Rule> {
+    let mut rules = vec![jump(at, "recheck", names::recheck())];
+    rules.extend(shut);
+    rules.extend(admitted(at));
+    rules
+}
+
+/// What opens nothing.
+fn admitted(at: &ChainName) -> [Rule; 3] {
     let accept =
         |purpose: &str, matches| rule(names::own_rule(at, purpose), matches, Verdict::Accept.plain());
     let icmp_error = vec![Match::Protocol(Protocol::ICMP), Match::State(vec![ConnState::Related])];
     let icmp_v6 = vec![Match::Protocol(Protocol::ICMPV6)];
-    let mut rules = vec![jump(at, "recheck", names::recheck())];
-    rules.extend(shut);
-    rules.extend([
+    [
         accept("established", vec![established()]),
         accept("icmp errors", icmp_error),
         rule(names::own_rule(at, "icmpv6"), icmp_v6, Verdict::Jump(names::icmp_v6()).plain()),
-    ]);
-    rules
+    ]
 }
 
 fn established() -> Match {
