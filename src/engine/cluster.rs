@@ -157,7 +157,17 @@ impl Cluster {
         let grace = self.grace_over.then_some(Change::GraceOver);
         let host = [Change::Links(self.links.clone()), Change::Watch(self.freshness)];
         let refused = [Change::Refused(self.refused.clone())];
-        nodes.chain(spaces).chain(policies).chain(refused).chain(pods).chain(held).chain(host).chain(grace)
+        let barriers = self.barrier_changes();
+        let rules = nodes.chain(spaces).chain(policies).chain(refused).chain(barriers);
+        rules.chain(pods).chain(held).chain(host).chain(grace)
+    }
+
+    fn barrier_changes(&self) -> impl Iterator<Item = Change> {
+        let first = [Change::Clock(self.clock), Change::ApiServers(self.api_servers.clone())];
+        let bans = self.bans.values().map(|ban| Change::Ban(ban.as_ref().clone()));
+        let exposures = self.exposures.values().map(|exposure| Change::Exposure(exposure.as_ref().clone()));
+        let services = self.services.values().map(|service| Change::Service(service.as_ref().clone()));
+        first.into_iter().chain(bans).chain(exposures).chain(services)
     }
 
     /// Every pod, in order of UID.

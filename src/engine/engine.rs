@@ -71,6 +71,7 @@ impl Engine {
     pub fn new(node: NodeName, options: Options) -> Self {
         let cluster = Cluster::default();
         let base = plan::base_request(&cluster, 0, 0, Barriers::default());
+        let barriers = State::new(&options);
         let mut engine = Self {
             node,
             options,
@@ -87,9 +88,8 @@ impl Engine {
             misfits: BTreeMap::new(),
             tightened: BTreeSet::new(),
             released: BTreeSet::new(),
-            barriers: State::default(),
+            barriers,
         };
-        engine.nodes_changed();
         engine.put_base();
         engine.reread_ranges();
         engine.settle();
@@ -121,15 +121,9 @@ impl Engine {
             Change::Policy(policy) => self.policy(policy),
             Change::PolicyGone(id) => self.policy_gone(&id),
             Change::Node(node) if self.cluster.node(&node.name) == Some(&node) => {}
-            Change::Node(_) | Change::NodeGone(_) => {
-                self.cluster.apply(change);
-                self.reread_ranges();
-                self.nodes_changed();
-            }
-            Change::ApiServers(_) => {
-                self.cluster.apply(change);
-                self.nodes_changed();
-            }
+            Change::Node(node) => self.node_told(node.name.clone(), Change::Node(node)),
+            Change::NodeGone(name) => self.node_told(name.clone(), Change::NodeGone(name)),
+            Change::ApiServers(addresses) => self.api_servers(addresses),
             Change::Ban(ban) => self.ban(ban),
             Change::BanGone(id) => self.ban_gone(id),
             Change::Clock(now) => self.clock(now),
@@ -249,6 +243,13 @@ impl Engine {
             self.refresh_fit(address, new.as_deref());
             self.refresh_local(address);
         }
+    }
+
+    fn node_told(&mut self, name: NodeName, change: Change) {
+        let old = self.cluster.node(&name).map(|node| node.addresses.clone()).unwrap_or_default();
+        self.cluster.apply(change);
+        self.reread_ranges();
+        self.node_changed(&name, &old);
     }
 
     fn namespace(&mut self, name: Text, labels: Option<Labels>) {

@@ -9,7 +9,8 @@ use crate::compile::bans::{self, Present};
 use crate::compile::base::Barriers;
 use crate::compile::{exposures, names};
 use crate::model::ban::Way;
-use crate::model::{Ban, BanId, Exposure, Named, Pod, Service, Text};
+use crate::model::{Ban, BanId, Exposure, Named, NodeName, Pod, Service, Text};
+use crate::options::Options;
 use crate::resolve::bans::{Kind, Manner, Pen, Place, Spared, Touched, manners};
 use crate::resolve::exposures::{self as openings, Door, Guard};
 
@@ -20,6 +21,8 @@ use super::Engine;
 pub(super) struct State {
     place: Place,
     spared: Spared,
+    /// How many nodes have each address.
+    nodes: BTreeMap<IpAddr, usize>,
     pens: BTreeMap<Manner, Pen>,
     /// In which manners each ban is enforced now.
     admitted: BTreeMap<BanId, Vec<Manner>>,
@@ -49,6 +52,10 @@ pub enum Barred {
 }
 
 impl State {
+    pub(super) fn new(options: &Options) -> Self {
+        Self { spared: Spared::of_options(options), ..Self::default() }
+    }
+
     pub(super) fn barriers(&self) -> Barriers {
         let any = |way| self.banned.iter().any(|(manner, ..)| manner.way == way);
         Barriers { arrivals: any(Way::In), departures: any(Way::Out), exposed: !self.guarded.is_empty() }
@@ -177,31 +184,59 @@ impl Engine {
         }
     }
 
-    /// Nodes or API servers changed: who is spared, which bans are meant here, who is inside.
-    pub(super) fn nodes_changed(&mut self) {
-        let spared = Spared::of(&self.cluster, &self.options);
-        if spared != self.barriers.spared {
-            let old = std::mem::replace(&mut self.barriers.spared, spared);
-            self.respare(&old);
+    /// A node came, changed or went: who is spared, which bans are meant here, who is inside.
+    pub(super) fn node_changed(&mut self, name: &NodeName, old: &[IpAddr]) {
+        let new = self.cluster.node(name).map(|node| node.addresses.clone()).unwrap_or_default();
+        for address in &new {
+            *self.barriers.nodes.entry(*address).or_default() += 1;
         }
-        let place = Place::of(&self.cluster, &self.node);
-        if place != self.barriers.place {
-            self.barriers.place = place;
-            let all: Vec<BanId> = self.cluster.bans().map(|ban| ban.id.clone()).collect();
-            for id in &all {
-                self.release_ban(id);
-                self.admit_ban(id);
+        for address in old {
+            if let Some(count) = self.barriers.nodes.get_mut(address) {
+                *count -= 1;
+                if *count == 0 {
+                    self.barriers.nodes.remove(address);
+                }
             }
         }
-        if !self.barriers.written.1.is_empty() {
-            self.fill_nodes();
+        let either: BTreeSet<IpAddr> = new.into_iter().chain(old.iter().copied()).collect();
+        self.respare(&either);
+        for address in &either {
+            self.know_node(*address);
+        }
+        if *name == self.node {
+            self.place_changed();
         }
     }
 
-    fn respare(&mut self, old: &Spared) {
-        let changed = old.difference(&self.barriers.spared);
+    pub(super) fn api_servers(&mut self, addresses: BTreeSet<IpAddr>) {
+        let either = self.cluster.api_servers() | &addresses;
+        self.cluster.apply(Change::ApiServers(addresses));
+        self.respare(&either);
+    }
+
+    fn place_changed(&mut self) {
+        let place = Place::of(&self.cluster, &self.node);
+        if place == self.barriers.place {
+            return;
+        }
+        self.barriers.place = place;
+        let all: Vec<BanId> = self.cluster.bans().map(|ban| ban.id.clone()).collect();
+        for id in &all {
+            self.release_ban(id);
+            self.admit_ban(id);
+        }
+    }
+
+    /// Looks at addresses again that may have become spared, or ceased to be.
+    fn respare(&mut self, addresses: &BTreeSet<IpAddr>) {
+        let of_node = |address: &IpAddr| self.barriers.nodes.contains_key(address);
+        let spared = |address: &IpAddr| of_node(address) || self.cluster.api_servers().contains(address);
+        let (now, no_longer): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) =
+            addresses.iter().partition(|address| spared(address));
+        let changed = self.barriers.spared.change(&now, &no_longer);
+        let pens = self.barriers.pens.iter().filter(|_| !changed.is_empty());
         let concerned: Vec<(Manner, Touched)> =
-            self.barriers.pens.iter().map(|(manner, pen)| (manner.clone(), pen.among(&changed))).collect();
+            pens.map(|(manner, pen)| (manner.clone(), pen.among(&changed))).collect();
         for (manner, touched) in concerned {
             self.write_pen(&manner, &touched);
         }
@@ -319,7 +354,8 @@ impl Engine {
             let (name, spec) = exposures::nodes(family);
             self.recorder.put_set(&name, spec);
         }
-        self.fill_nodes();
+        let nodes: Vec<IpAddr> = self.barriers.nodes.keys().copied().collect();
+        nodes.into_iter().for_each(|address| self.know_node(address));
     }
 
     fn forget_inside(&mut self) {
@@ -330,10 +366,17 @@ impl Engine {
         }
     }
 
-    fn fill_nodes(&mut self) {
-        for family in Family::BOTH {
-            let wanted = exposures::node_keys(&self.cluster, family);
-            self.sync_set(&names::nodes(family), &wanted);
+    /// An address that is a node's now, or no longer.
+    fn know_node(&mut self, address: IpAddr) {
+        let (name, key) = (names::nodes(Family::of(&address)), Key::Address(address));
+        if !self.recorder.ruleset().sets.contains_key(&name) {
+            return;
+        }
+        if self.barriers.nodes.contains_key(&address) {
+            self.recorder.put(&name, key, Value::Member);
+        } else {
+            self.recorder.take(&name, &key);
+            self.barriers.tighter = Barred::Tighter;
         }
     }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use podwall_ruleset::{ChainName, Family, Key, SetName, SetSpec, Value};
 
 use crate::cluster::Cluster;
+use crate::compile::names;
 use crate::model::{Labels, Pod, Text};
 use crate::resolve::Group;
 
-use super::Engine;
 use super::locals::LiveChain;
 use super::reach::Anchor;
+use super::{Barred, Engine};
 
 /// A group with a set in the kernel.
 #[derive(Debug)]
@@ -78,10 +79,18 @@ impl Engine {
         for key in was.iter().filter(|key| !is.contains(key)) {
             self.recorder.take(set, key);
             self.tighten_users(set, |_| true);
+            self.tighten_doors(set);
         }
         for key in is.iter().filter(|key| !was.contains(key)) {
             self.recorder.put(set, key.clone(), Value::Member);
             self.tighten_users(set, LiveChain::may_deny_peers);
+        }
+    }
+
+    /// Whoever is no longer inside the cluster is asked at its doors.
+    fn tighten_doors(&mut self, set: &SetName) {
+        if self.groups.get(set).is_some_and(|live| live.users.contains(&names::exposed())) {
+            self.barriers.tighter = Barred::Tighter;
         }
     }
 

@@ -111,20 +111,15 @@ impl Pen {
         touched
     }
 
-    /// What of it may have changed when these addresses are spared or no longer; `None`: any.
-    pub fn among(&self, addresses: &Option<Vec<IpAddr>>) -> Touched {
-        let concerned = |network: &&IpNetwork| {
-            addresses.as_ref().is_none_or(|all| all.iter().any(|address| network.contains(*address)))
-        };
+    /// What of it may have changed when these addresses are spared now, or no longer.
+    pub fn among(&self, addresses: &[IpAddr]) -> Touched {
+        let concerned = |network: &&IpNetwork| addresses.iter().any(|address| network.contains(*address));
         let kinds = [(&self.blocks, Kind::Blocks), (&self.wide, Kind::Wide)];
         let blocks = kinds.into_iter().flat_map(|(blocks, kind)| {
             blocks.keys().filter(concerned).map(move |network| (Family::of(&network.ip()), kind))
         });
-        let singles = match addresses {
-            None => self.singles.keys().copied().collect(),
-            Some(all) => all.iter().filter(|address| self.singles.contains_key(address)).copied().collect(),
-        };
-        Touched { singles, blocks: blocks.collect() }
+        let singles = addresses.iter().filter(|address| self.singles.contains_key(address)).copied();
+        Touched { singles: singles.collect(), blocks: blocks.collect() }
     }
 
     fn of(&mut self, kind: Kind) -> &mut BTreeMap<IpNetwork, BTreeSet<BanId>> {
@@ -254,18 +249,29 @@ pub struct Spared {
 }
 
 impl Spared {
-    /// Nodes, API servers, what the operator names, and every host's talk with itself.
-    pub fn of(cluster: &Cluster, options: &Options) -> Self {
-        let nodes = cluster.nodes().flat_map(|node: &Node| node.addresses.iter().copied());
+    /// What the operator names, and every host's talk with itself.
+    pub fn of_options(options: &Options) -> Self {
         let loopback = [
             IpNetwork::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
             IpNetwork::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
         ];
         let networks = loopback.into_iter().flatten().chain(options.never_banned.iter().copied());
-        Self {
-            addresses: nodes.chain(cluster.api_servers().iter().copied()).collect(),
-            networks: networks.collect(),
-        }
+        Self { addresses: BTreeSet::new(), networks: networks.collect() }
+    }
+
+    /// The same, with nodes and API servers.
+    pub fn of(cluster: &Cluster, options: &Options) -> Self {
+        let nodes = cluster.nodes().flat_map(|node: &Node| node.addresses.iter().copied());
+        let addresses = nodes.chain(cluster.api_servers().iter().copied()).collect();
+        Self { addresses, ..Self::of_options(options) }
+    }
+
+    /// Takes addresses in and out; answers which were not so before.
+    pub fn change(&mut self, now: &BTreeSet<IpAddr>, no_longer: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+        let come = now.iter().filter(|address| self.addresses.insert(**address));
+        let mut changed: Vec<IpAddr> = come.copied().collect();
+        changed.extend(no_longer.iter().filter(|address| self.addresses.remove(*address)));
+        changed
     }
 
     /// Is the address never banned?
@@ -278,11 +284,5 @@ impl Spared {
         let all: Vec<IpNetwork> =
             self.addresses.iter().map(single).chain(self.networks.iter().copied()).collect();
         Intervals::of_networks(family, &all)
-    }
-
-    /// Addresses that are spared by one and not by the other; `None` when whole networks differ.
-    pub fn difference(&self, other: &Self) -> Option<Vec<IpAddr>> {
-        let differing = self.addresses.symmetric_difference(&other.addresses).copied();
-        (self.networks == other.networks).then(|| differing.collect())
     }
 }
