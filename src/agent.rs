@@ -193,7 +193,10 @@ fn tell(opened: &Opened, telemetry: &Telemetry) {
     telemetry.metrics.backend.get_or_create(&chosen.labels()).set(1);
     let told = (!chosen.told.is_empty()).then(|| chosen.told.join("; "));
     telemetry.health.set(Concern::Backend, told);
-    for former in &elsewhere.found {
+    let unjudged =
+        |lacking: &String| format!("policies are enforced for IPv4 only, IPv6 passes unjudged: {lacking}");
+    telemetry.health.set(Concern::Ipv6, chosen.unjudged.as_ref().map(unjudged));
+    for former in &elsewhere.found.formers {
         tracing::info!(place = former.place(), "rules of an earlier podwall stand there until ours do");
     }
 }

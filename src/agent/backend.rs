@@ -69,6 +69,8 @@ pub struct Chosen {
     pub why: String,
     /// What is worth knowing although everything is enforced.
     pub told: Vec<String>,
+    /// Why IPv6 passes unjudged on a host that speaks it.
+    pub unjudged: Option<String>,
 }
 
 /// A packet filter as messages name it.
@@ -139,7 +141,7 @@ impl Ears {
 /// How often the packet filter is asked for changes where nothing tells of other writers.
 const ROUND: Duration = Duration::from_secs(2);
 
-/// Tells of other programs that write into our table.
+/// Tells of other programs that write into our rules.
 pub struct Alarm(Option<Monitor>);
 
 /// What an alarm heard: who wrote, or nobody in particular when it is time to look.
@@ -148,7 +150,7 @@ pub type Heard = Option<ForeignChange>;
 /// Opens the packet filter, looks at what it can do, and at what earlier agents left elsewhere.
 pub fn open(choice: Choice, guard: GuardChoice) -> Result<Opened, BackendError> {
     let (tried, reason, instead) = choose(choice, || native(guard), || fallback(guard))?;
-    let (filter, mut told) = (tried.filter, tried.told);
+    let mut told = tried.told;
     let why = match instead {
         Some(needs) => format!("nftables does not work here ({needs}); {}", tried.why),
         None => tried.why,
@@ -156,9 +158,8 @@ pub fn open(choice: Choice, guard: GuardChoice) -> Result<Opened, BackendError> 
     if reason == Reason::NftablesMissing {
         told.insert(0, format!("enforcing by {}: {why}", tried.backend.capabilities().backend));
     }
-    let (elsewhere, blind) = Elsewhere::beside(filter)?;
-    told.extend(blind);
-    let chosen = Chosen { filter, reason, why, told };
+    let elsewhere = Elsewhere::beside(tried.filter)?;
+    let chosen = Chosen { filter: tried.filter, reason, why, told, unjudged: tried.unjudged };
     Ok(Opened { backend: tried.backend, ears: tried.ears, chosen, elsewhere })
 }
 
@@ -169,6 +170,7 @@ struct Tried {
     filter: Filter,
     why: String,
     told: Vec<String>,
+    unjudged: Option<String>,
 }
 
 /// Which of the two, in which order; answers also what the first one lacks where the second is taken for it.
@@ -203,7 +205,8 @@ fn fallback(guard: GuardChoice) -> Result<Tried, BackendError> {
     let backend = Iptables::open(podwall_iptables::Options::default())?;
     let (filter, why) = (Filter::Iptables(backend.variant()), backend.why().to_owned());
     let told = backend.warnings().to_vec();
-    with_log(Tried { backend: Box::new(backend), ears: Ears { own: None }, filter, why, told })
+    let unjudged = backend.unjudged().map(str::to_owned);
+    with_log(Tried { backend: Box::new(backend), ears: Ears { own: None }, filter, why, told, unjudged })
 }
 
 fn native(guard: GuardChoice) -> Result<Tried, BackendError> {
@@ -214,7 +217,8 @@ fn native(guard: GuardChoice) -> Result<Tried, BackendError> {
     };
     let backend = Nftables::open(Options { guard })?;
     let (ears, why) = (Ears { own: Some(backend.port()) }, "a trial transaction works".to_owned());
-    with_log(Tried { backend: Box::new(backend), ears, filter: Filter::Nftables, why, told: Vec::new() })
+    let (filter, told) = (Filter::Nftables, Vec::new());
+    with_log(Tried { backend: Box::new(backend), ears, filter, why, told, unjudged: None })
 }
 
 /// Without drop records the rules cannot be loaded.

@@ -4,6 +4,7 @@
 //! gathered, at most ten times a second; and one piece of work at a time, so that a slow kernel makes bigger pieces
 //! and not a longer queue.
 mod gathering;
+mod relief;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -64,7 +65,10 @@ pub struct Planner {
     grace: Duration,
     grace_ends: Option<Instant>,
     stale: BTreeMap<Feed, String>,
+    /// Chains the kernel refused.
     refused: BTreeMap<ChainName, String>,
+    /// Chains with more sets than the node bears.
+    excess: BTreeMap<ChainName, String>,
     /// Addresses that were judged when the agent started.
     judged_before: BTreeSet<IpAddr>,
     retry_refused: Option<Instant>,
@@ -104,6 +108,7 @@ impl Planner {
             grace_ends: None,
             stale: BTreeMap::new(),
             refused: BTreeMap::new(),
+            excess: BTreeMap::new(),
             judged_before: BTreeSet::new(),
             retry_refused: None,
             oldest: None,
@@ -216,11 +221,28 @@ impl Planner {
     }
 
     fn refuse(&mut self, chains: BTreeMap<ChainName, String>) {
-        // Asked before the engine forgets the chains.
-        self.reports.refused(&chains, &self.engine);
-        self.retry_refused = (!chains.is_empty()).then(|| Instant::now() + RETRY_REFUSED);
-        self.change(Change::Refused(chains.keys().cloned().collect()), Moment::now());
         self.refused = chains;
+        self.shut();
+    }
+
+    /// Shuts whoever would enter a chain that the kernel refused or the node cannot bear.
+    fn shut(&mut self) {
+        let all: BTreeMap<ChainName, String> =
+            self.refused.iter().chain(&self.excess).map(|(name, why)| (name.clone(), why.clone())).collect();
+        // Asked before the engine forgets the chains.
+        self.reports.refused(&all, &self.engine);
+        self.retry_refused = (!all.is_empty()).then(|| Instant::now() + RETRY_REFUSED);
+        self.change(Change::Refused(all.into_keys().collect()), Moment::now());
+    }
+
+    /// Nothing goes to the kernel that would keep it busy for long.
+    fn relieve(&mut self) {
+        let sets = self.engine.ruleset().sets.len();
+        if sets > relief::MOST_SETS {
+            let more = relief::excess(self.engine.ruleset(), &self.engine.origins(), relief::MOST_SETS);
+            self.excess.extend(more);
+            self.shut();
+        }
     }
 
     /// Everything that follows from what was taken in.
@@ -262,6 +284,7 @@ impl Planner {
             self.change(Change::GraceOver, Moment::now());
         }
         if self.retry_refused.is_some_and(|at| now >= at) {
+            self.excess.clear();
             self.refuse(BTreeMap::new());
         }
     }
@@ -270,6 +293,9 @@ impl Planner {
     fn push(&mut self, now: Instant) {
         if self.busy || !self.pace.allows(now) {
             return;
+        }
+        if matches!(self.phase, Phase::Adopting | Phase::Following) {
+            self.relieve();
         }
         let work = match self.phase {
             Phase::Gathering | Phase::Ended => return,

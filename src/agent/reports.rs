@@ -17,7 +17,7 @@ use crate::telemetry::server::Telemetry;
 #[derive(Debug)]
 pub struct Reports {
     by_object: BTreeMap<Subject, Vec<Warning>>,
-    refused: Vec<Warning>,
+    refused: BTreeMap<ChainName, Vec<Warning>>,
     /// No event was written of these yet, by us or another node.
     untold: Vec<Warning>,
     events: Events,
@@ -58,7 +58,7 @@ impl Subject {
 impl Reports {
     /// Nothing is wrong yet.
     pub const fn new(events: Events, telemetry: Telemetry) -> Self {
-        Self { by_object: BTreeMap::new(), refused: Vec::new(), untold: Vec::new(), events, telemetry }
+        Self { by_object: BTreeMap::new(), refused: BTreeMap::new(), untold: Vec::new(), events, telemetry }
     }
 
     /// Everything there is was read: tells the cluster what is ours to tell.
@@ -92,24 +92,28 @@ impl Reports {
         self.note(warning);
     }
 
-    /// The kernel refuses these chains; the engine knows whose they are. Replaces what was refused before. Another
-    /// node's kernel may take them, so each tells of its own.
+    /// These chains are refused; the engine knows whose they are, unless they were before. Replaces what was refused.
+    /// Another node may take them, so each tells of its own.
     pub fn refused(&mut self, chains: &BTreeMap<ChainName, String>, engine: &Engine) {
-        let (mut warnings, origins) = (Vec::new(), engine.origins());
+        let (origins, mut known) = (engine.origins(), std::mem::take(&mut self.refused));
         for (chain, reason) in chains {
-            let policies =
-                origins.chains.get(chain).map(|origin| origin.policies.as_slice()).unwrap_or_default();
-            warnings.extend(policies.iter().map(|policy| refusal(engine.cluster(), policy, chain, reason)));
-        }
-        for warning in warnings.iter().filter(|warning| !self.refused.contains(warning)) {
-            tracing::warn!("{warning}");
-            self.events.tell(warning);
+            let warnings = known.remove(chain).unwrap_or_else(|| {
+                let origin = origins.chains.get(chain);
+                let policies = origin.map(|origin| origin.policies.as_slice()).unwrap_or_default();
+                let warnings: Vec<Warning> =
+                    policies.iter().map(|policy| refusal(engine.cluster(), policy, chain, reason)).collect();
+                for warning in &warnings {
+                    tracing::warn!("{warning}");
+                    self.events.tell(warning);
+                }
+                warnings
+            });
+            self.refused.insert(chain.clone(), warnings);
         }
         let words = (!chains.is_empty())
-            .then(|| format!("the kernel refuses {} chains; the pods they govern are shut", chains.len()));
+            .then(|| format!("{} chains are refused; the pods they govern are shut", chains.len()));
         self.telemetry.health.set(Concern::Refused, words);
         self.telemetry.metrics.refused_chains.set(i64::try_from(chains.len()).unwrap_or(i64::MAX));
-        self.refused = warnings;
         self.count();
     }
 
@@ -119,7 +123,7 @@ impl Reports {
     }
 
     fn count(&self) {
-        let objects = self.by_object.len() + self.refused.len();
+        let objects = self.by_object.len() + self.refused.values().map(Vec::len).sum::<usize>();
         self.telemetry.metrics.warnings.set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 }
@@ -132,7 +136,7 @@ fn refusal(cluster: &Cluster, policy: &PolicyId, chain: &ChainName, reason: &str
         name: Text::clone(&policy.name),
         uid: cluster.policy(policy).map(|policy| Text::clone(&policy.uid)).unwrap_or_default(),
     };
-    let problem = format!("the kernel refused its chain {chain} ({reason}); the pods it selects are shut");
+    let problem = format!("its chain {chain} is refused ({reason}); the pods it selects are shut");
     Warning { object, field: "spec".to_owned(), problem }
 }
 
@@ -185,7 +189,8 @@ mod tests {
         let (mut reports, telemetry) = reports();
         let (engine, chain) = engine();
         reports.refused(&BTreeMap::from([(chain, "EINVAL".to_owned())]), &engine);
-        let objects: Vec<&ObjectRef> = reports.refused.iter().map(|warning| &warning.object).collect();
+        let objects: Vec<&ObjectRef> =
+            reports.refused.values().flatten().map(|warning| &warning.object).collect();
         let policy = ObjectRef {
             kind: "NetworkPolicy",
             namespace: "shop".into(),

@@ -26,7 +26,7 @@ pub enum Work {
         /// When the oldest change in it was received.
         since: Instant,
     },
-    /// Somebody else wrote into our table, or may have: who is told where it is known.
+    /// Somebody else wrote into our rules, or may have: who is told where it is known.
     Foreign(Option<ForeignChange>),
     /// All flows of the recheck of this number were dealt with.
     Rechecked(u64),
@@ -45,7 +45,7 @@ pub enum Work {
 pub struct Wanted {
     /// What the kernel should hold.
     pub ruleset: Ruleset,
-    /// Local addresses whose established flows must be judged again.
+    /// Addresses whose established flows must be judged again.
     pub tightened: BTreeSet<IpAddr>,
     /// Local addresses none of whose flows may live on.
     pub released: BTreeSet<IpAddr>,

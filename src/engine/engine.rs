@@ -37,7 +37,8 @@ use reach::Reach;
 pub struct Update {
     /// From the ruleset then to the ruleset now.
     pub delta: Delta,
-    /// Local pod addresses whose established flows must be judged again: something got tighter for them.
+    /// Addresses whose established flows must be judged again: something got tighter for flows from or to them. Local
+    /// pods' own, or those of peers that a group lost.
     pub tightened: BTreeSet<IpAddr>,
     /// Local addresses whose pod went or was replaced: none of their old flows may live on (F5).
     pub released: BTreeSet<IpAddr>,

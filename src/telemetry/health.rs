@@ -32,6 +32,8 @@ label! {
     SpoofGuard = "spoof_guard",
     /// VLAN-tagged frames between bridged pods pass by our rules.
     BridgeVlan = "bridge_vlan",
+    /// IPv6 rules cannot be loaded on a host that speaks IPv6.
+    Ipv6 = "ipv6",
     /// kube-proxy runs in IPVS mode.
     Ipvs = "ipvs",
     /// The node's pod range cannot be told, so new pods are not kept shut until they are judged.
@@ -44,7 +46,7 @@ label! {
     Watch = "watch",
     /// Manifest files cannot be read; their last good content is enforced.
     Manifests = "manifests",
-    /// The kernel refused chains of some policies; their pods are shut.
+    /// The kernel refused chains of some policies, or they need more than a node bears; their pods are shut.
     Refused = "refused",
     /// Something about the packet filter that carries the rules is worth knowing.
     Backend = "backend",
@@ -75,6 +77,7 @@ impl Concern {
             | Self::Bridge
             | Self::Unseen
             | Self::SpoofGuard
+            | Self::Ipv6
             | Self::Ipvs
             | Self::PodRange
             | Self::Links

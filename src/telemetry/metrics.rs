@@ -57,21 +57,21 @@ metrics! {
     commits: Family<CommitLabel, Counter> = Family::default();
     /// Seconds one transaction took in the kernel.
     commit_seconds: Histogram = Histogram::new(SECONDS);
-    /// Netlink messages sent in transactions.
+    /// Netlink messages, or lines of iptables and ipset, sent in transactions.
     commit_messages: Counter = Counter::default();
     /// Bytes sent in transactions.
     commit_bytes: Counter = Counter::default();
     /// Seconds from receiving a change to its last stage standing in the kernel.
     apply_lag_seconds: Histogram = Histogram::new(SECONDS);
-    /// Chains in our table.
+    /// Chains of ours.
     chains: Gauge = Gauge::default();
-    /// Sets and maps in our table.
+    /// Sets and maps of ours.
     sets: Gauge = Gauge::default();
-    /// Elements in all sets of our table.
+    /// Elements in all sets of ours.
     elements: Gauge = Gauge::default();
-    /// Chains the kernel refused; their pods are shut instead.
+    /// Chains refused by the kernel, or for needing too many sets; their pods are shut instead.
     refused_chains: Gauge = Gauge::default();
-    /// Times another program wrote into our table.
+    /// Times another program wrote into our rules.
     foreign_changes: Counter = Counter::default();
     /// Times the table was read back and put right, by cause; an audit that finds nothing wrong is not counted.
     repairs: Family<RepairLabel, Counter> = Family::default();

@@ -4,6 +4,7 @@
 //! set it fails instead.
 mod ask;
 mod enforcement;
+mod fallback;
 mod kinds;
 mod outage;
 mod rbac;

@@ -12,6 +12,7 @@ use podwall_lab::Netns;
 /// Passes bytes on until dropped. Open connections end with their ends.
 pub(crate) struct Relay {
     stop: Arc<AtomicBool>,
+    listening: Option<thread::JoinHandle<()>>,
 }
 
 impl Relay {
@@ -22,7 +23,7 @@ impl Relay {
         listener.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        thread::spawn(move || {
+        let listening = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 match listener.accept() {
                     Ok((near, _)) => drop(thread::spawn(move || join(near, address))),
@@ -30,13 +31,15 @@ impl Relay {
                 }
             }
         });
-        Ok(Self { stop })
+        Ok(Self { stop, listening: Some(listening) })
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        // The port is free when this returns: another agent may start at once.
+        drop(self.listening.take().map(thread::JoinHandle::join));
     }
 }
 

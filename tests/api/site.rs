@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where each agent answers, in its own namespace.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9473);
 
+/// The packet filter of agents that are not about packet filters.
+const NATIVE: &str = "nftables";
+
 pub(crate) struct Site {
     // Agents before what they talk to and stand on.
     agents: Vec<Agent>,
@@ -54,6 +57,11 @@ impl Site {
 
     /// The usual site: two nodes with agents, namespace `shop` with a server and two clients, `other` with one.
     pub(crate) fn shop() -> Result<Option<Self>, Failure> {
+        Self::shop_on([NATIVE, NATIVE])
+    }
+
+    /// The same, with each node's agent on a packet filter of its own.
+    pub(crate) fn shop_on(backends: [&str; 2]) -> Result<Option<Self>, Failure> {
         let Some(mut site) = Self::start()? else { return Ok(None) };
         for node in ["node-a", "node-b"] {
             site.add_node(node)?;
@@ -64,8 +72,8 @@ impl Site {
         site.add_pod("shop/friend", "node-b", "app: friend")?;
         site.add_pod("shop/stranger", "node-a", "app: stranger")?;
         site.add_pod("other/visitor", "node-b", "app: visitor")?;
-        for node in ["node-a", "node-b"] {
-            site.start_agent(node)?;
+        for (node, backend) in ["node-a", "node-b"].into_iter().zip(backends) {
+            site.start_agent_on(node, backend)?;
         }
         Ok(Some(site))
     }
@@ -107,17 +115,27 @@ impl Site {
 
     /// Starts the agent of a node and waits until it is ready.
     pub(crate) fn start_agent(&mut self, node: &str) -> Result<(), Failure> {
-        self.spawn_agent(node)?;
+        self.start_agent_on(node, NATIVE)
+    }
+
+    /// The same, on a packet filter as `--backend` names it.
+    pub(crate) fn start_agent_on(&mut self, node: &str, backend: &str) -> Result<(), Failure> {
+        self.spawn_agent_on(node, backend)?;
         self.until(node, |readiness| readiness.starts_with("HTTP/1.1 200"))
     }
 
     /// Starts the agent of a node without waiting.
     pub(crate) fn spawn_agent(&mut self, node: &str) -> Result<(), Failure> {
+        self.spawn_agent_on(node, NATIVE)
+    }
+
+    fn spawn_agent_on(&mut self, node: &str, backend: &str) -> Result<(), Failure> {
         let state = tempfile::tempdir()?;
         let netns = self.lab.node(node)?.netns();
         let port = self.api.url().rsplit(':').next().unwrap_or_default().trim_end_matches('/').parse()?;
         let relay = Relay::start(netns, port)?;
-        let child = netns.spawn(&mut agent_command(node, self.api.agent_kubeconfig(), state.path()))?;
+        let mut command = agent_command(node, self.api.agent_kubeconfig(), state.path());
+        let child = netns.spawn(command.args(["--backend", backend]))?;
         self.agents.push(Agent { node: node.to_owned(), child, _state: state, _relay: relay });
         Ok(())
     }

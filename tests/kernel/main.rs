@@ -20,6 +20,7 @@ mod commands;
 mod conformance;
 mod crash;
 mod flows;
+mod lock;
 mod meddling;
 mod parity;
 mod pending;

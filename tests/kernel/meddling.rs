@@ -15,8 +15,8 @@ use crate::rig::{Rig, WEB, fallback, nft, town};
 
 const SHUT: &str = "{podSelector: {matchLabels: {kind: cat}}, ingress: [{from: [{podSelector: {matchLabels: {kind: ant}}}]}]}";
 
-/// The agent looks every other second; then it reads, plans and commits, on a busy machine.
-const SECONDS: Duration = Duration::from_secs(8);
+/// The agent looks every other second, on a busy machine every ten; then it reads, plans and commits.
+const SECONDS: Duration = Duration::from_secs(20);
 
 const REPAIRS: &str = "podwall_repairs_total{cause=\"foreign\"}";
 const CHANGES: &str = "podwall_foreign_changes_total";

@@ -61,6 +61,7 @@ fn swap(play: impl Fn(&Rig) -> Play) {
     filters.iter_mut().for_each(|filter| filter.grace = Duration::from_millis(1));
     let states = play.states.map(|objects| objects.iter().map(change).collect());
     for field in fields {
+        field.iter().filter(|stream| stream.pause.is_some()).for_each(stream::acquaint);
         let (swaps, tallies) = stream::during(&field, || to_and_fro(&mut filters, &states));
         println!("{swaps} swaps: {tallies:?}");
         let (shut, open) = tallies.split_at(play.shut.len());

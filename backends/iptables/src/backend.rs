@@ -49,7 +49,10 @@ pub struct Iptables {
     families: Vec<Family>,
     capabilities: Capabilities,
     warnings: Vec<String>,
+    unjudged: Option<String>,
     standing: Option<Standing>,
+    /// What the last commit left, on a host whose kernel holds only half of it.
+    left: Ruleset,
     rest: Rest,
 }
 
@@ -84,8 +87,18 @@ impl Iptables {
         };
         let families =
             Family::BOTH.into_iter().filter(|family| probed.ipv6 || *family == Family::V4).collect();
-        let (variant, why, warnings) = (probed.variant, probed.why, probed.warnings);
-        Ok(Self { variant, why, families, capabilities, warnings, standing: None, rest: Rest::default() })
+        let probe::Probed { variant, why, warnings, unjudged, .. } = probed;
+        Ok(Self {
+            variant,
+            why,
+            families,
+            capabilities,
+            warnings,
+            unjudged,
+            standing: None,
+            left: Ruleset::default(),
+            rest: Rest::default(),
+        })
     }
 
     /// Which variant is used.
@@ -103,9 +116,14 @@ impl Iptables {
         &self.warnings
     }
 
+    /// The host speaks IPv6, but rules for it cannot be loaded, so it passes unjudged: what they lack.
+    pub fn unjudged(&self) -> Option<&str> {
+        self.unjudged.as_deref()
+    }
+
     fn read(&self) -> Result<Standing, BackendError> {
         let saved = self.saved_with_sets()?;
-        let mut folded = observe::fold(&saved.image, &self.families);
+        let mut folded = observe::fold(&saved.image, &self.families, &self.left);
         folded.alien.extend(saved.astray.keys().map(|(_, jump)| {
             format!("{}: a jump that stands twice or behind others: {}", jump.hook, jump.line)
         }));
@@ -250,6 +268,9 @@ impl Backend for Iptables {
             Ok(plan) => self.carry_out(&mut standing, plan, ops),
             Err(error) => Err(error),
         };
+        if done.is_ok() && !self.capabilities.ipv6 {
+            self.left = standing.ruleset.clone();
+        }
         // After anything but success only a reading tells what stands.
         self.standing = done.is_ok().then_some(standing);
         done

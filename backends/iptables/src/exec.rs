@@ -21,9 +21,13 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// The first line of what it complained about.
+    /// The first line of what it complained about, without its own name.
     pub(crate) fn reason(&self) -> &str {
-        self.stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given")
+        let told = self.stderr.lines().map(|line| {
+            let named = ["(nf_tables):", "(legacy):"].iter().find_map(|kind| line.split_once(kind));
+            named.map_or(line, |(_, rest)| rest).trim()
+        });
+        told.into_iter().find(|line| !line.is_empty()).unwrap_or("no reason given")
     }
 }
 

@@ -41,6 +41,16 @@ impl Image {
         self.chains.is_empty() && self.jumps.is_empty() && self.sets.is_empty()
     }
 
+    /// Chains of a family whose names begin so.
+    pub(crate) fn named<'a>(
+        &'a self,
+        family: Family,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a Place, &'a Vec<String>)> {
+        let from = (family, prefix.to_owned());
+        self.chains.range(from..).take_while(move |((of, name), _)| *of == family && name.starts_with(prefix))
+    }
+
     /// Takes everything of another image in.
     pub(crate) fn extend(&mut self, other: Self) {
         self.chains.extend(other.chains);

@@ -13,6 +13,7 @@ use podwall_ruleset::{
 
 use crate::image::{Image, Ipset, hook_of};
 use crate::lower::{self, set};
+use crate::names;
 use crate::own::Owned;
 use crate::restore::{self, Saved};
 use crate::tag;
@@ -24,12 +25,15 @@ pub(crate) struct Folded {
     pub(crate) alien: Vec<String>,
 }
 
-/// Folds what stands.
-pub(crate) fn fold(image: &Image, families: &[Family]) -> Folded {
+/// Folds what stands. `left` is what we left there, for the part of it that is not in this kernel.
+pub(crate) fn fold(image: &Image, families: &[Family], left: &Ruleset) -> Folded {
     let mut folded = Folded::default();
     sets(image, &mut folded);
     registers(image, &mut folded);
     chains(image, &mut folded);
+    if families.len() < Family::BOTH.len() {
+        recall(left, families, &mut folded.ruleset);
+    }
     compare(image, families, &mut folded);
     folded
 }
@@ -171,10 +175,7 @@ fn service(entry: &str) -> Option<Key> {
 /// What the leaves of a map's tree hold.
 fn verdicts(image: &Image, map: &SetName, family: Family, set: &mut Set) {
     let prefix = format!("PWM-{map}-");
-    let from = (family, prefix.clone());
-    for ((_, _), lines) in
-        image.chains.range(from..).take_while(|((of, name), _)| *of == family && name.starts_with(&prefix))
-    {
+    for (_, lines) in image.named(family, &prefix) {
         for line in lines {
             let found = (|| {
                 let verdict = tag::read_verdict(comment_of(line)?.strip_prefix("e ")?)?;
@@ -210,6 +211,24 @@ fn base(image: &Image, name: &ChainName) -> Option<Base> {
         let priority = priority.parse().ok().filter(|_| of == name.as_str())?;
         Some(Base { hook: hook_of(jump.hook)?, priority })
     })
+}
+
+/// On a host without IPv6 half of each chain stands nowhere, and neither do maps of IPv6. They are as we left them if
+/// the other half is, which is compared; a process that left nothing writes them once.
+fn recall(left: &Ruleset, families: &[Family], seen: &mut Ruleset) {
+    for (name, chain) in &left.chains {
+        let apart = !names::families(name).iter().any(|family| families.contains(family));
+        if apart || seen.chains.contains_key(name) {
+            seen.chains.insert(name.clone(), Arc::clone(chain));
+        }
+    }
+    for (name, set) in &left.sets {
+        let shape = set.spec.shape;
+        let absent = shape.family().is_some_and(|family| !families.contains(&family));
+        if absent && names::ipset(name, shape).is_none() {
+            seen.sets.insert(name.clone(), Arc::clone(set));
+        }
+    }
 }
 
 /// Lowers what was folded and marks what does not come out as it stands.
@@ -265,8 +284,8 @@ fn strange(folded: &mut Folded, name: &ChainName) {
 fn whole_set(image: &Image, families: &[Family], name: &SetName, mut wanted: Image) -> bool {
     wanted.retain(families);
     let tree = format!("PWM-{name}-");
-    let mut nodes = image.chains.keys().filter(|(_, name)| name.starts_with(&tree));
-    nodes.all(|place| wanted.chains.contains_key(place))
+    let mut nodes = Family::BOTH.into_iter().flat_map(|family| image.named(family, &tree));
+    nodes.all(|(place, _)| wanted.chains.contains_key(place))
         && stands(image, &wanted)
         && wanted.sets.iter().all(|(name, set)| image.sets.get(name) == Some(set))
 }
@@ -283,11 +302,12 @@ fn strays(stray: Image, folded: &mut Folded) {
 /// Packets and bytes of one rule, all its kernel rules together; `apart`: counted by rules of its own, without target.
 pub(crate) fn counted(saved: &Saved, chain: &ChainName, index: usize, apart: bool) -> restore::Count {
     let mut sum = (0, 0);
-    for (place, lines) in &saved.image.chains {
-        let of = place.1.strip_prefix("PW-").map(|name| name.split('.').next().unwrap_or_default());
-        if of != Some(chain.as_str()) {
-            continue;
-        }
+    let (first, rest) = (format!("PW-{chain}"), format!("PW-{chain}."));
+    let of_family = |family| {
+        let first = saved.image.chains.get_key_value(&(family, first.clone()));
+        first.into_iter().chain(saved.image.named(family, &rest))
+    };
+    for (place, lines) in Family::BOTH.into_iter().flat_map(of_family) {
         let counts = saved.counts.get(place).into_iter().flatten();
         for (line, (packets, bytes)) in lines.iter().zip(counts) {
             let at = comment_of(line).and_then(|comment| comment.split(' ').next()?.parse().ok());

@@ -1,10 +1,10 @@
 //! Which iptables the host uses, and what its kernel can do: found out by trying, in a chain nobody enters.
 use podwall_ruleset::{BackendError, Family};
 
-use crate::backend::LOCK_PATIENCE;
 use crate::detect::detect;
-use crate::exec::{self, Error, Said};
-use crate::names::{TRIAL_CHAIN, TRIAL_SET};
+use crate::exec::Error;
+
+mod trial;
 
 /// Which of the two programs named iptables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) struct Probed {
     /// For people: why this variant.
     pub(crate) why: String,
     pub(crate) ipv6: bool,
+    /// The host speaks IPv6, but rules for it cannot be loaded: what they lack.
+    pub(crate) unjudged: Option<String>,
     pub(crate) reverse_path: bool,
     pub(crate) log: bool,
     pub(crate) warnings: Vec<String>,
@@ -92,54 +94,37 @@ pub(crate) fn probe(choice: Choice) -> Result<Probed, BackendError> {
             (found.variant, found.why, found.mixed.into_iter().collect())
         }
     };
-    let ipset = exec::run("ipset", &["restore", "-exist"], format!("create {TRIAL_SET} hash:ip\n"));
-    let ipset = ipset.map_err(failed)?;
-    if !ipset.status.success() {
-        return Err(unsupported("ipset (modprobe ip_set_hash_ip, CAP_NET_ADMIN)", &ipset));
-    }
-    let found = trials(variant);
-    exec::run("ipset", &["restore", "-exist"], format!("destroy {TRIAL_SET}\n")).map_err(failed)?;
-    let (ipv6, reverse_path, log) = found?;
-    Ok(Probed { variant, why, ipv6, reverse_path, log, warnings })
+    trial::sets()?;
+    let tried = rules(variant);
+    trial::forget_sets()?;
+    let Abilities { ipv6, unjudged, reverse_path, log } = tried?;
+    Ok(Probed { variant, why, ipv6, unjudged, reverse_path, log, warnings })
 }
 
-fn trials(variant: Variant) -> Result<(bool, bool, bool), BackendError> {
-    const NEEDED: &[(&str, &str)] = &[
-        ("-m comment --comment \"podwall trial\"", "xt_comment"),
-        ("-m conntrack --ctstate ESTABLISHED -m conntrack --ctdir ORIGINAL", "xt_conntrack"),
-        ("-m set --match-set pwt4 src", "xt_set"),
-        ("-m bpf --bytecode \"1,6 0 0 0\"", "xt_bpf"),
-    ];
-    for (rule, module) in NEEDED {
-        let said = attempt(variant, Family::V4, rule)?;
-        if !said.status.success() {
-            return Err(unsupported(&format!("{module} (modprobe {module})"), &said));
-        }
-    }
-    let log = "-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 1 --hashlimit-mode srcip --hashlimit-name pwt \
-               -j NFLOG --nflog-group 64 --nflog-prefix trial --nflog-size 96";
-    let can = |family, rule| attempt(variant, family, rule).map(|said| said.status.success());
-    let ipv6 = match attempt(variant, Family::V6, "-m comment --comment \"podwall trial\"") {
-        Ok(said) => said.status.success(),
-        Err(BackendError::Unsupported { .. }) => false,
+struct Abilities {
+    ipv6: bool,
+    unjudged: Option<String>,
+    reverse_path: bool,
+    log: bool,
+}
+
+fn rules(variant: Variant) -> Result<Abilities, BackendError> {
+    trial::needed(variant, Family::V4)?;
+    let lacking = match trial::needed(variant, Family::V6) {
+        Ok(()) => None,
+        Err(BackendError::Unsupported { needs }) => Some(needs),
         Err(other) => return Err(other),
     };
-    Ok((ipv6, can(Family::V4, "-m rpfilter --invert")?, can(Family::V4, log)?))
+    let ipv6 = lacking.is_none();
+    let families: &[Family] = if ipv6 { &Family::BOTH } else { &[Family::V4] };
+    let all = |rule| trial::optional(variant, families, rule);
+    let (reverse_path, log) = (all(trial::REVERSE_PATH)?, all(trial::LOG)?);
+    // A host without IPv6 has nothing to enforce there. IPv4 is enforced either way.
+    let unjudged = lacking.filter(|_| speaks_ipv6());
+    Ok(Abilities { ipv6, unjudged, reverse_path, log })
 }
 
-/// Loads one rule into a chain nobody enters, and takes it out again.
-fn attempt(variant: Variant, family: Family, rule: &str) -> Result<Said, BackendError> {
-    let program = variant.program(family, Program::Restore);
-    let load = format!("*mangle\n:{TRIAL_CHAIN} - [0:0]\n-A {TRIAL_CHAIN} {rule}\nCOMMIT\n");
-    let said = exec::run(program, &["-w", LOCK_PATIENCE, "--noflush"], load).map_err(failed)?;
-    if said.status.success() {
-        let unload = format!("*mangle\n:{TRIAL_CHAIN} - [0:0]\n-X {TRIAL_CHAIN}\nCOMMIT\n");
-        exec::run(program, &["-w", LOCK_PATIENCE, "--noflush"], unload).map_err(failed)?;
-    }
-    Ok(said)
-}
-
-fn unsupported(needs: &str, said: &Said) -> BackendError {
-    let reason = said.stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
-    BackendError::Unsupported { needs: format!("{needs}: {reason}") }
+/// Has the namespace of this thread any IPv6 address, its own loopback's included?
+fn speaks_ipv6() -> bool {
+    std::fs::read_to_string("/proc/thread-self/net/if_inet6").is_ok_and(|addresses| !addresses.is_empty())
 }

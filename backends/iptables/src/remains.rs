@@ -2,6 +2,8 @@
 //!
 //! Both variants share the kernel's ipsets, so those go only with the last rules that could name them: with
 //! [`Remains::beside`] a variant that stays, its backend keeps them and sweeps what it has no use for.
+use std::fs;
+
 use podwall_ruleset::{BackendError, Family, Ruleset};
 
 use crate::backend::{LOCK_PATIENCE, complaint, destroy, unread};
@@ -25,6 +27,15 @@ pub struct Remains {
     sets: Image,
 }
 
+/// What a look into one table came to.
+enum Read {
+    /// Nothing of ours, or no such table.
+    Nothing,
+    Ours(Table),
+    /// This program is not installed.
+    Missing(&'static str),
+}
+
 /// One family of one variant, as its save program prints it.
 #[derive(Debug)]
 struct Table {
@@ -34,15 +45,28 @@ struct Table {
 }
 
 impl Remains {
-    /// Looks into the variants that are not kept, and at ipsets when none is. `None`: nothing of ours is there. Where
-    /// the programs are missing or the kernel has no such tables, nothing of ours can be; without ipset at all this is
-    /// [`BackendError::Unsupported`].
+    /// Looks into the variants that are not kept, and at ipsets when none is. `None`: nothing of ours is there.
+    /// [`BackendError::Unsupported`]: the kernel or this image has nothing that could hold any, but where programs are
+    /// missing and the kernel keeps meters of ours, rules of ours stand that cannot be read: an error.
     pub fn beside(kept: Option<Variant>) -> Result<Option<Self>, BackendError> {
         let mut remains = Self { kept, tables: Vec::new(), sets: Image::default() };
+        let mut missing = None;
         for variant in [Variant::Nft, Variant::Legacy].into_iter().filter(|variant| Some(*variant) != kept) {
             for family in Family::BOTH {
-                remains.tables.extend(Table::read(variant, family)?);
+                match Table::read(variant, family)? {
+                    Read::Ours(table) => remains.tables.push(table),
+                    Read::Nothing => {}
+                    Read::Missing(program) => missing = Some(program),
+                }
             }
+        }
+        if let Some(program) = missing.filter(|_| kept.is_none() && remains.tables.is_empty() && metered()) {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            let doing = format!(
+                "rules of podwall stand in iptables and {program} is not installed here: use an image with iptables \
+                 and ipset once, or reboot the node"
+            );
+            return Err(BackendError::Io { doing, source });
         }
         if kept.is_none() || !remains.tables.is_empty() {
             remains.sets = sets()?;
@@ -74,7 +98,7 @@ impl Remains {
                     table.family
                 })
                 .collect();
-            observe::fold(&saved.image, &families).ruleset
+            observe::fold(&saved.image, &families, &Ruleset::default()).ruleset
         };
         if self.tables.is_empty() {
             return vec![fold(None)];
@@ -104,23 +128,23 @@ impl Remains {
 }
 
 impl Table {
-    /// `None`: nothing of ours, or no such table.
-    fn read(variant: Variant, family: Family) -> Result<Option<Self>, BackendError> {
+    fn read(variant: Variant, family: Family) -> Result<Read, BackendError> {
         // Asking legacy for a table that is not there would make it.
         let is_legacy = variant == Variant::Legacy;
         if is_legacy && !legacy_tables(family).iter().any(|table| table == TABLE) {
-            return Ok(None);
+            return Ok(Read::Nothing);
         }
         let program = variant.program(family, Program::Save);
         match exec::run(program, &["-c", "-t", TABLE], String::new()) {
             Ok(said) if said.status.success() => {
                 let table = Self { variant, family, text: said.stdout };
-                Ok(Some(table)
-                    .filter(|table| table.chains().next().is_some() || table.rules().next().is_some()))
+                let ours = table.chains().next().is_some() || table.rules().next().is_some();
+                Ok(if ours { Read::Ours(table) } else { Read::Nothing })
             }
             Ok(said) if is_legacy => Err(unread(program, &said.stderr)),
             // A kernel without nf_tables, or without IPv6.
-            Ok(_) | Err(Error::Missing { .. }) => Ok(None),
+            Ok(_) => Ok(Read::Nothing),
+            Err(Error::Missing { program }) => Ok(Read::Missing(program)),
             Err(error) => Err(failed(error)),
         }
     }
@@ -150,6 +174,14 @@ impl Table {
         let said = exec::run(program, &["-w", LOCK_PATIENCE, "--noflush"], text).map_err(failed)?;
         if said.status.success() { Ok(()) } else { Err(complaint(&said, &[], &[])) }
     }
+}
+
+/// Does the kernel keep a hash table of rates under a name of ours? It does as long as one of our rules stands, in
+/// either variant (`xt_hashlimit`), and tells without any program.
+fn metered() -> bool {
+    let meters = ["/proc/thread-self/net/ipt_hashlimit", "/proc/thread-self/net/ip6t_hashlimit"];
+    let mut names = meters.iter().flat_map(fs::read_dir).flatten().flatten();
+    names.any(|entry| entry.file_name().to_string_lossy().starts_with("n_meter"))
 }
 
 fn sets() -> Result<Image, BackendError> {

@@ -178,7 +178,7 @@ impl<'a> Counted<'a> {
         } else if is_chain_of_ours(self.chain) && self.chain != TRIAL_CHAIN {
             let place = (family, self.chain.to_owned());
             saved.counts.entry(place.clone()).or_default().push(self.count);
-            saved.image.chains.entry(place).or_default().push(canonical(self.rule));
+            saved.image.chains.entry(place).or_default().push(spelled(self.rule));
         }
     }
 }
@@ -187,7 +187,7 @@ impl Counted<'_> {
     fn note_built_in(&self, family: Family, hook: &'static str, saved: &mut Saved) {
         match target(self.rule) {
             Some(target) if is_chain_of_ours(target) => {
-                let jump = (family, Jump { hook, line: self.rule.to_owned() });
+                let jump = (family, Jump { hook, line: spelled(self.rule) });
                 let stands = saved.seen.entry(jump.clone()).or_default();
                 *stands += 1;
                 if *stands > 1 || saved.bypassed.contains(&(family, hook)) {
@@ -199,6 +199,11 @@ impl Counted<'_> {
             Some(_) | None => {}
         }
     }
+}
+
+/// As we write it: iptables 1.8.7 prints two spaces before the prefix of NFLOG.
+pub(crate) fn spelled(rule: &str) -> String {
+    canonical(&rule.replace("--nflog-prefix  ", "--nflog-prefix "))
 }
 
 /// Where a rule leads. What stands in quotes, as in comments, is passed over.

@@ -11,7 +11,7 @@ use podwall_ruleset::BackendError;
 use super::kernel::LAST_PACKETS;
 use super::recheck::judged_addresses;
 use super::{Standing, standing};
-use crate::agent::backend::former::{Elsewhere, Former, Look};
+use crate::agent::backend::former::{Elsewhere, Former, Found, Look};
 use crate::agent::work::Removed;
 use crate::telemetry::health::Concern;
 use crate::telemetry::server::Telemetry;
@@ -22,20 +22,36 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// writes: it is looked once more then.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
+/// Between two looks where one could not see everything.
+const BLINDNESS: Duration = Duration::from_secs(60);
+
 /// What is to go, and when.
 pub(super) struct Formers {
     list: Vec<Box<dyn Former>>,
+    blind: Vec<String>,
     due: Option<Instant>,
-    /// Until it was done.
-    look: Option<Look>,
-    look_at: Option<Instant>,
+    look: Look,
+    next_look: NextLook,
     telemetry: Telemetry,
+}
+
+/// When packet filters are looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextLook {
+    /// Once our own rules stand.
+    Later,
+    /// At this time.
+    At(Instant),
+    /// Everything was seen.
+    Done,
 }
 
 impl Formers {
     pub(super) fn new(elsewhere: Elsewhere, telemetry: Telemetry) -> Self {
-        let Elsewhere { found: list, look } = elsewhere;
-        Self { list, due: None, look: Some(look), look_at: None, telemetry }
+        let Elsewhere { found: Found { formers: list, blind }, look } = elsewhere;
+        let formers = Self { list, blind, due: None, look, next_look: NextLook::Later, telemetry };
+        formers.tell(None);
+        formers
     }
 
     /// The most that any of them had come to.
@@ -56,44 +72,54 @@ impl Formers {
         if !self.list.is_empty() {
             self.due.get_or_insert(reap.unwrap_or(now + LAST_PACKETS));
         }
-        if self.look.is_some() {
-            self.look_at.get_or_insert(now + LAST_WRITES);
+        if self.next_look == NextLook::Later {
+            self.next_look = NextLook::At(now + LAST_WRITES);
         }
     }
 
     /// When something is to be done.
     pub(super) fn due(&self) -> Option<Instant> {
-        [self.due, self.look_at].into_iter().flatten().min()
+        match self.next_look {
+            NextLook::At(at) => Some(self.due.map_or(at, |due| due.min(at))),
+            NextLook::Later | NextLook::Done => self.due,
+        }
     }
 
-    /// Takes out what is due; answers whether anything went.
+    /// Looks again and takes out what is due; answers whether anything went.
     pub(super) fn go(&mut self, now: Instant) -> bool {
-        if self.look_at.is_some_and(|at| now >= at)
-            && let Some(mut look) = self.look.take()
-        {
-            self.look_at = None;
-            self.list.extend(look());
-            self.due = (!self.list.is_empty()).then_some(now);
+        if matches!(self.next_look, NextLook::At(at) if now >= at) {
+            self.look_again(now);
         }
         if self.due.is_none_or(|due| now < due) {
             return false;
         }
-        match self.remove() {
-            Ok(_) => {
-                self.due = None;
-                self.telemetry.health.clear(Concern::Remains);
-                true
-            }
-            Err(error) => {
-                self.due = Some(now + PAUSE);
-                let place = self.list.first().map_or("another packet filter", |former| former.place());
-                let words = format!(
-                    "rules of an earlier podwall still stand in {place}, and drop what they did: {error}"
-                );
-                self.telemetry.health.raise(Concern::Remains, words);
-                false
-            }
+        let removed = self.remove();
+        self.due = removed.is_err().then_some(now + PAUSE);
+        self.tell(removed.as_ref().err());
+        removed.is_ok()
+    }
+
+    fn look_again(&mut self, now: Instant) {
+        let Found { formers, blind } = (self.look)();
+        self.next_look = if blind.is_empty() { NextLook::Done } else { NextLook::At(now + BLINDNESS) };
+        self.blind = blind;
+        if !formers.is_empty() {
+            self.list.extend(formers);
+            self.due = Some(now);
         }
+        self.tell(None);
+    }
+
+    /// Rules that stand and cannot be taken out, or may stand and cannot be seen, drop what they did.
+    fn tell(&self, failed: Option<&BackendError>) {
+        let failed = failed.map(|error| {
+            let place = self.list.first().map_or("another packet filter", |former| former.place());
+            format!("rules of an earlier podwall still stand in {place}, and drop what they did: {error}")
+        });
+        let blind =
+            self.blind.iter().map(|words| format!("looking for rules of an earlier podwall: {words}"));
+        let words: Vec<String> = failed.into_iter().chain(blind).collect();
+        self.telemetry.health.set(Concern::Remains, (!words.is_empty()).then(|| words.join("; ")));
     }
 
     /// Takes everything out at once; answers what it was.

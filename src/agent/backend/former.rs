@@ -20,56 +20,68 @@ pub trait Former: Send {
     fn remove(&mut self) -> Result<(), BackendError>;
 }
 
-/// Everything that stands in packet filters we do not use.
+/// What packet filters hold that we do not use.
 pub struct Elsewhere {
     /// What was found at the start.
-    pub found: Vec<Box<dyn Former>>,
+    pub found: Found,
     /// Finds what stands by now.
     pub look: Look,
 }
 
+/// What a look found.
+#[derive(Default)]
+pub struct Found {
+    /// What stands.
+    pub formers: Vec<Box<dyn Former>>,
+    /// Why not everything could be looked at, for people.
+    pub blind: Vec<String>,
+}
+
 /// A later look.
-pub type Look = Box<dyn FnMut() -> Vec<Box<dyn Former>> + Send>;
+pub type Look = Box<dyn FnMut() -> Found + Send>;
 
 impl Elsewhere {
-    /// Looks beside the packet filter that is used; answers also where it could not. A table that a living process
-    /// owns is an error: another agent runs here.
-    pub fn beside(used: Filter) -> Result<(Self, Vec<String>), BackendError> {
-        let (found, blind) = find(used)?;
-        Ok((Self { found, look: Box::new(move || find_again(used)) }, blind))
+    /// Looks beside the packet filter that is used. A table that a living process owns is an error: another agent
+    /// runs here.
+    pub fn beside(used: Filter) -> Result<Self, BackendError> {
+        let look = move || {
+            Found::beside(used)
+                .unwrap_or_else(|error| Found { formers: Vec::new(), blind: vec![error.to_string()] })
+        };
+        Ok(Self { found: Found::beside(used)?, look: Box::new(look) })
     }
 }
 
-/// What was found, and where we could not look.
-type Found = (Vec<Box<dyn Former>>, Vec<String>);
-
-fn find(used: Filter) -> Result<Found, BackendError> {
-    let (mut formers, mut blind): Found = (Vec::new(), Vec::new());
-    if used != Filter::Nftables {
-        note(Native::find(), &mut formers, &mut blind)?;
+impl Found {
+    /// Looks into every packet filter but the one that is used.
+    fn beside(used: Filter) -> Result<Self, BackendError> {
+        let mut found = Self::default();
+        if used != Filter::Nftables {
+            found.note(Native::find())?;
+        }
+        let kept = match used {
+            Filter::Nftables => None,
+            Filter::Iptables(variant) => Some(variant),
+        };
+        found.note(Rest::find(kept))?;
+        Ok(found)
     }
-    let kept = match used {
-        Filter::Nftables => None,
-        Filter::Iptables(variant) => Some(variant),
-    };
-    note(Rest::find(kept), &mut formers, &mut blind)?;
-    Ok((formers, blind))
-}
 
-/// The same look again, where an error is only told.
-fn find_again(used: Filter) -> Vec<Box<dyn Former>> {
-    match find(used) {
-        Ok((formers, blind)) => {
-            blind.iter().for_each(|words| tracing::warn!("{words}"));
-            formers
+    /// A packet filter that does not work here holds nothing of ours. One that cannot be read just now only can drop
+    /// too much, and that is no reason not to enforce.
+    fn note<F: Former + 'static>(
+        &mut self,
+        found: Result<Option<F>, BackendError>,
+    ) -> Result<(), BackendError> {
+        match found {
+            Ok(Some(former)) => self.formers.push(Box::new(former)),
+            Ok(None) | Err(BackendError::Unsupported { .. }) => {}
+            Err(error @ BackendError::Owned { .. }) => return Err(error),
+            Err(error @ (BackendError::Stale | BackendError::Rejected(_) | BackendError::Io { .. })) => {
+                self.blind.push(error.to_string());
+            }
         }
-        Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "looking for rules of an earlier podwall"
-            );
-            Vec::new()
-        }
+        Ok(())
     }
 }
 
@@ -81,36 +93,17 @@ pub fn remove_all() -> Result<Removed, BackendError> {
     {
         return Err(BackendError::Unsupported { needs: needs.clone() });
     }
-    let (mut formers, mut blind): Found = (Vec::new(), Vec::new());
-    note(native, &mut formers, &mut blind)?;
-    note(rest, &mut formers, &mut blind)?;
-    let mut removed = Removed::default();
-    for former in &mut formers {
+    let (mut found, mut removed) = (Found::default(), Removed::default());
+    found.note(native)?;
+    found.note(rest)?;
+    for former in &mut found.formers {
         removed += former.rulesets().iter().map(Removed::all_of).sum();
         former.remove()?;
     }
-    match blind.into_iter().next() {
+    match found.blind.into_iter().next() {
         None => Ok(removed),
         Some(doing) => Err(BackendError::Io { doing, source: std::io::ErrorKind::Other.into() }),
     }
-}
-
-/// A packet filter that does not work here holds nothing of ours. One that cannot be read just now is told: it only
-/// can drop too much, and that is no reason not to enforce.
-fn note<F: Former + 'static>(
-    found: Result<Option<F>, BackendError>,
-    formers: &mut Vec<Box<dyn Former>>,
-    blind: &mut Vec<String>,
-) -> Result<(), BackendError> {
-    match found {
-        Ok(Some(former)) => formers.push(Box::new(former)),
-        Ok(None) | Err(BackendError::Unsupported { .. }) => {}
-        Err(error @ BackendError::Owned { .. }) => return Err(error),
-        Err(error @ (BackendError::Stale | BackendError::Rejected(_) | BackendError::Io { .. })) => {
-            blind.push(format!("looking for rules of an earlier podwall: {error}"));
-        }
-    }
-    Ok(())
 }
 
 /// The native table.

@@ -239,12 +239,39 @@ async fn a_chain_the_kernel_refuses_shuts_its_pods_and_is_tried_again_later() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let Some(Work::Wanted(wanted)) = case.work() else { panic!("no ruleset") };
     assert!(!wanted.ruleset.chains.contains_key(&chain));
-    assert!(case.concerns().contains("the kernel refuses 1 chains"), "{}", case.concerns());
+    assert!(case.concerns().contains("1 chains are refused"), "{}", case.concerns());
     assert_eq!(case.telemetry.metrics.warnings.get(), 1);
     case.outcomes.send(Outcome::Done).unwrap();
     tokio::time::sleep(RETRY_REFUSED + TICK).await;
     let Some(Work::Update { update, .. }) = case.work() else { panic!("no second try") };
     assert!(update.delta.chains.contains_key(&chain));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_not_given_more_sets_than_it_bears_and_only_who_needs_most_is_shut() {
+    use serde_json::json;
+    let case = following().await;
+    let selector =
+        |policy: usize, n: usize| json!({"podSelector": {"matchLabels": {"k": format!("{policy}.{n}")}}});
+    let mut objects = vec![json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "greedy", "name": "g", "uid": "g"}, "spec": {"nodeName": "a"},
+        "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.99"}]}})];
+    objects.extend((0..9).map(|policy| {
+        let from: Vec<_> = (0..1000).map(|n| selector(policy, n)).collect();
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"namespace": "greedy", "name": format!("p{policy}")},
+            "spec": {"podSelector": {}, "ingress": [{"from": from}]}})
+    }));
+    for object in &objects {
+        case.change(podwall_engine::ingest::object(object).unwrap().unwrap().0).await;
+    }
+    case.change(pod(1)).await;
+    case.turn().await;
+    let Some(Work::Update { update, .. }) = case.work() else { panic!("no update") };
+    assert!(update.delta.sets.len() < 100, "{}", update.delta.sets.len());
+    assert!(update.delta.chains.keys().any(|chain| chain.as_str().starts_with("i4_")), "of pod 1");
+    assert!(case.concerns().contains("1 chains are refused"), "{}", case.concerns());
+    assert_eq!(case.telemetry.metrics.warnings.get(), 9, "each policy of the chain");
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,14 +76,14 @@ impl Engine {
     }
 
     fn exchange(&mut self, set: &SetName, was: &[Key], is: &[Key]) {
-        for key in was.iter().filter(|key| !is.contains(key)) {
-            self.recorder.take(set, key);
-            self.tighten_users(set, |_| true);
+        let left: Vec<&Key> = was.iter().filter(|key| !is.contains(key)).collect();
+        let joined: Vec<&Key> = is.iter().filter(|key| !was.contains(key)).collect();
+        left.iter().for_each(|key| self.recorder.take(set, key));
+        joined.iter().for_each(|key| self.recorder.put(set, (*key).clone(), Value::Member));
+        self.tighten(set, &left, |_| true);
+        self.tighten(set, &joined, LiveChain::may_deny_peers);
+        if !left.is_empty() {
             self.tighten_doors(set);
-        }
-        for key in is.iter().filter(|key| !was.contains(key)) {
-            self.recorder.put(set, key.clone(), Value::Member);
-            self.tighten_users(set, LiveChain::may_deny_peers);
         }
     }
 
@@ -94,12 +94,15 @@ impl Engine {
         }
     }
 
-    /// Every pod with such a chain that looks at the set.
-    fn tighten_users(&mut self, set: &SetName, concerned: impl Fn(&LiveChain) -> bool) {
+    /// Only flows between these peers and the pods with such a chain that looks at the set can be concerned: whichever
+    /// are fewer are named.
+    fn tighten(&mut self, set: &SetName, peers: &[&Key], concerned: impl Fn(&LiveChain) -> bool) {
         let Some(live) = self.groups.get(set) else { return };
         let chains =
             live.users.iter().filter_map(|chain| self.chains.get(chain)).filter(|chain| concerned(chain));
-        self.tightened.extend(chains.flat_map(|chain| chain.users.iter().copied()));
+        let users: BTreeSet<IpAddr> = chains.flat_map(|chain| chain.users.iter().copied()).collect();
+        let peers: BTreeSet<IpAddr> = peers.iter().filter_map(|key| key.address()).collect();
+        self.tightened.extend(if users.len() < peers.len() { users } else { peers });
     }
 
     /// Labels of a namespace changed: groups may have begun or ceased to look into it.

@@ -102,11 +102,13 @@ impl Pod {
     pub(crate) fn detach(self, node: &Node) -> Result<(), LabError> {
         let Self { server, attachment, netns, .. } = self;
         drop(server);
-        drop(netns);
-        match attachment {
+        let removed = match attachment {
             Attachment::Link(link) => link::remove(node.netns(), &link),
             Attachment::HostNetwork => Ok(()),
-        }
+        };
+        // Not before: the end of a namespace takes its links along, perhaps while we do.
+        drop(netns);
+        removed
     }
 
     /// The name given to it.

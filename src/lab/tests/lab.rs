@@ -59,6 +59,9 @@ fn world(cni: Cni) -> Lab {
     lab
 }
 
+/// A first SYN that a busy machine loses comes again after a second.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Everyone to everyone, each protocol, each family.
 fn matrix(lab: &Lab) -> Vec<(String, Outcome, Option<String>)> {
     let mut places: Vec<(&str, &Netns, &[IpAddr])> =
@@ -71,7 +74,7 @@ fn matrix(lab: &Lab) -> Vec<(String, Outcome, Option<String>)> {
             for address in *addresses {
                 for protocol in ALL {
                     asked.push(format!("{from} to {to} {address} {protocol}"));
-                    probes.push((*netns, Probe::new(protocol, *address, 80)));
+                    probes.push((*netns, Probe::new(protocol, *address, 80).timeout(PATIENCE)));
                 }
             }
         }
@@ -254,7 +257,7 @@ fn flows_echo_until_a_filter_cuts_them_and_recover_when_it_goes() {
     let mut flows = Vec::new();
     for protocol in ALL {
         for address in to.addresses() {
-            let probe = Probe::new(protocol, *address, 80).timeout(Duration::from_secs(1));
+            let probe = Probe::new(protocol, *address, 80).timeout(PATIENCE);
             flows.push(Flow::open(from.netns(), probe).unwrap());
         }
     }
@@ -279,6 +282,19 @@ fn flows_echo_until_a_filter_cuts_them_and_recover_when_it_goes() {
 }
 
 #[test]
+fn a_pod_is_taken_off_again_and_again_however_fast_its_namespace_goes() {
+    if !privileged() {
+        return;
+    }
+    let mut lab = Lab::new().unwrap();
+    lab.add_node(NodePlan::new("a", Cni::Routed)).unwrap();
+    for round in 0..30 {
+        lab.add_pod(PodPlan::new("short").on("a")).unwrap();
+        lab.remove_pod("short").unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+}
+
+#[test]
 fn an_address_can_be_added_and_taken_over_by_another_pod() {
     if !privileged() {
         return;
@@ -288,7 +304,7 @@ fn an_address_can_be_added_and_taken_over_by_another_pod() {
         let extra: IpAddr = "10.77.1.77".parse().unwrap();
         lab.add_address("a1", extra).unwrap();
         let who = |lab: &Lab, from: &str| {
-            let probe = Probe::tcp(extra, 80).timeout(Duration::from_secs(1));
+            let probe = Probe::tcp(extra, 80).timeout(PATIENCE);
             probe.from(lab.pod(from).unwrap().netns()).unwrap().greeting
         };
         assert_eq!(who(&lab, "b1").as_deref(), Some("a1"), "{cni:?}");
@@ -301,7 +317,7 @@ fn an_address_can_be_added_and_taken_over_by_another_pod() {
         lab.add_pod(serving(heir)).unwrap();
         for address in inherited {
             for from in ["a2", "b1"] {
-                let probe = Probe::tcp(address, 80).timeout(Duration::from_secs(1));
+                let probe = Probe::tcp(address, 80).timeout(PATIENCE);
                 let answer = probe.from(lab.pod(from).unwrap().netns()).unwrap();
                 assert_eq!(answer.greeting.as_deref(), Some("heir"), "{cni:?} {from} {address}");
             }

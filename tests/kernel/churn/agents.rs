@@ -15,7 +15,7 @@ const PACE: Duration = Duration::from_millis(25);
 /// Between two kills.
 const LIFE: Duration = Duration::from_millis(1300);
 
-fn carry_out(step: Step, rig: &mut Rig, agents: &Agents) {
+pub(super) fn carry_out(step: Step, rig: &mut Rig, agents: &Agents) {
     match step {
         Step::Apply(objects) => {
             objects.iter().for_each(|object| agents.put(object));
@@ -72,7 +72,7 @@ fn no_packet_meets_a_wrong_verdict_while_agents_are_killed_and_started_again() {
 }
 
 /// Agents that were killed many times stand where one stands that was not: only the guests' side of the table moved.
-fn expect_the_objects_truth(rig: &mut Rig, agents: &Agents) {
+pub(super) fn expect_the_objects_truth(rig: &mut Rig, agents: &Agents) {
     let more: Vec<_> = rig
         .all_objects()
         .filter(|object| {

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use podwall_iptables::Variant;
 use podwall_lab::{Cni, Netns};
 
-use super::{disorder, watch};
+use super::agents::{carry_out, expect_the_objects_truth};
+use super::disorder::{self, Disorder};
+use super::watch;
 use crate::rig::agents::Agents;
 use crate::rig::stream::{self, Stream, Tally};
 use crate::rig::{Actor, Rig, WEB, fallback, town};
@@ -167,14 +169,18 @@ fn ruled() -> Option<(Rig, Agents)> {
 }
 
 /// Does the work under watch and flood; nothing may pass that must not, and nothing be lost that must pass.
-fn watched(rig: &Rig, work: impl FnOnce()) {
-    let (watch, begun) = (watch::Watch::over(rig), Instant::now());
-    let (((), report), tallies) = stream::during(&flood(rig), || watch.during(work));
+fn watched(rig: &mut Rig, work: impl FnOnce(&mut Rig)) {
+    let (watch, flood, begun) = (watch::Watch::over(rig), flood(rig), Instant::now());
+    let (((), report), tallies) = stream::during(&flood, || watch.during(|| work(rig)));
     let sent: u64 = tallies.iter().map(|tally| tally.sent).sum();
     println!("{sent} packets of a flood in {:?}; {report}", begun.elapsed());
     let leaked: Vec<&Tally> = tallies.iter().filter(|tally| tally.received > 0).collect();
     assert!(sent > 20_000 && leaked.is_empty(), "{sent} sent, passed: {leaked:?}");
     report.expect_no_wrong_verdict();
+}
+
+/// The fixed policies, and nothing else.
+fn expect_the_fixed_truth(rig: &Rig) {
     rig.expect(&[(podwall_lab::Protocol::Tcp, WEB)], |hop| {
         let admitted = !hop.to.is("red/cat") || hop.from.is("red/ant");
         admitted && (!hop.from.is("red/bee") || hop.to.is("red/cat"))
@@ -183,17 +189,18 @@ fn watched(rig: &Rig, work: impl FnOnce()) {
 
 #[test]
 fn agents_change_their_packet_filter_without_a_moment_of_openness_and_leave_nothing_of_the_old_one() {
-    let Some((rig, mut agents)) = ruled() else { return };
-    watched(&rig, || {
+    let Some((mut rig, mut agents)) = ruled() else { return };
+    watched(&mut rig, |rig| {
         let ends = [End::Killed, End::Stopped].into_iter().cycle();
-        WAYS.into_iter().zip(ends).for_each(|(filter, end)| switch(&mut agents, &rig, filter, end));
+        WAYS.into_iter().zip(ends).for_each(|(filter, end)| switch(&mut agents, rig, filter, end));
     });
+    expect_the_fixed_truth(&rig);
 }
 
 #[test]
 fn agents_that_are_killed_in_the_middle_of_a_change_leave_no_opening_and_the_last_one_cleans_up() {
-    let Some((rig, mut agents)) = ruled() else { return };
-    watched(&rig, || {
+    let Some((mut rig, mut agents)) = ruled() else { return };
+    watched(&mut rig, |rig| {
         for (round, filter) in WAYS.into_iter().cycle().take(28).enumerate() {
             for node in NODES {
                 agents.kill(node);
@@ -208,10 +215,36 @@ fn agents_that_are_killed_in_the_middle_of_a_change_leave_no_opening_and_the_las
             await_only(rig.lab.node(node).expect("it is there").netns(), Nftables);
         }
     });
+    expect_the_fixed_truth(&rig);
 }
 
 #[test]
-fn on_a_host_that_mixes_both_kinds_of_iptables_the_tables_are_named() {
+fn what_changes_while_no_agent_runs_is_enforced_by_the_next_packet_filter_and_opens_nothing() {
+    let Some((mut rig, mut agents)) = ruled() else { return };
+    let mut disorder = Disorder::seeded();
+    watched(&mut rig, |rig| {
+        for filter in WAYS.into_iter().cycle().take(14) {
+            NODES.into_iter().for_each(|node| agents.kill(node));
+            for _ in 0..8 {
+                let step = disorder.step(rig);
+                carry_out(step, rig, &agents);
+            }
+            for node in NODES {
+                let netns = rig.lab.node(node).expect("it is there").netns();
+                filter.hint(netns);
+                agents.start_on(node, filter.name());
+            }
+            for node in NODES {
+                agents.await_ready(node);
+                await_only(rig.lab.node(node).expect("it is there").netns(), filter);
+            }
+        }
+    });
+    expect_the_objects_truth(&mut rig, &agents);
+}
+
+#[test]
+fn a_host_that_mixes_both_kinds_of_iptables_is_told_by_the_names_of_tables_and_auto_takes_neither() {
     let Some((rig, mut agents)) = ruled() else { return };
     let netns = rig.lab.node("east").expect("it is there").netns();
     assert_eq!(agents.stop("east"), Some(0));
@@ -222,4 +255,13 @@ fn on_a_host_that_mixes_both_kinds_of_iptables_the_tables_are_named() {
     let words =
         "told backend: this host mixes two kinds of iptables: tables filter are legacy (1 rules), tables ";
     assert!(ready.contains(words), "{ready}");
+    agents.kill("east");
+    agents.start_on("east", "auto");
+    agents.await_ready("east");
+    let ready = agents.get("east", "/readyz").expect("it answers");
+    assert!(!ready.contains("told backend"), "{ready}");
+    let metrics = agents.get("east", "/metrics").expect("it answers");
+    let labels = "{backend=\"nftables\",variant=\"native\",reason=\"nftables_works\"}";
+    assert!(metrics.contains(&format!("podwall_backend{labels} 1\n")), "{metrics}");
+    await_only(netns, Nftables);
 }

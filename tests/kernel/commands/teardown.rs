@@ -156,3 +156,25 @@ fn a_living_agent_takes_its_own_rules_away_and_does_not_put_them_back() {
         assert!(matches!(agent.0.try_wait(), Ok(None)), "the agent stays");
     }
 }
+
+#[test]
+fn where_the_programs_of_iptables_are_missing_teardown_sees_the_rules_and_does_not_claim_success() {
+    if !ready(&[Need::Root, Need::Program("nft"), Need::Program("ipset")]) {
+        return;
+    }
+    for filter in FILTERS {
+        let host = Host::new(filter);
+        drop(host.agent());
+        let standing = rules(&host.netns);
+        let mut command = podwall(&["teardown", "--state-dir", &host.path("state")]);
+        let output = inside(&host.netns, command.env("PATH", "/nonexistent"));
+        if filter.1.is_none() {
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+            assert_eq!(rules(&host.netns), host.before, "nftables needs no program");
+            continue;
+        }
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(70) && said.contains("is not installed here"), "{said}");
+        assert_eq!(rules(&host.netns), standing);
+    }
+}

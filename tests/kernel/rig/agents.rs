@@ -84,6 +84,13 @@ impl Agents {
         });
     }
 
+    /// The same as [`Self::start`], where iptables' lock is this file.
+    pub fn start_locking(&mut self, node: &str, lock: &Path) {
+        self.launch(node, under_test(), |command| {
+            command.env("XTABLES_LOCKFILE", lock);
+        });
+    }
+
     fn launch(&mut self, node: &str, backend: &str, arrange: impl FnOnce(&mut Command)) {
         let (netns, state) = &self.nodes[node];
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
@@ -142,6 +149,11 @@ impl Agents {
     /// Waits until a node's agent says that it cannot keep one, in these words among others.
     pub fn await_unready(&self, node: &str, words: &str) {
         self.await_health(node, |answer| answer.starts_with("HTTP/1.1 503") && answer.contains(words));
+    }
+
+    /// Does it turn, whatever promise it cannot keep?
+    pub fn is_alive(&self, node: &str) -> bool {
+        self.get(node, "/healthz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
     /// What a metric stands at; `name` with its labels. Zero before it was counted.

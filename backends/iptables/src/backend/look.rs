@@ -12,9 +12,10 @@ use crate::names::TRIAL_SET;
 use crate::probe::{Program, failed};
 use crate::restore::{self, Saved, TABLE};
 
-/// One part in so many of the time goes into looking, however much there is to look at: 20 ms at 1k chains are a look
-/// every second, 400 ms at 10k one every 20 s.
+/// One part in so many of the time goes into looking: 20 ms at 1k chains are a look every second.
 const SHARE: u32 = 50;
+/// But nobody's hand stays unseen for longer, however much there is to look at: 400 ms at 10k chains.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// When the next look is due.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ impl Rest {
     }
 
     fn after(took: Duration) -> Self {
-        Self(Some(Instant::now() + took.saturating_mul(SHARE)))
+        Self(Some(Instant::now() + took.saturating_mul(SHARE).min(LONGEST)))
     }
 }
 

@@ -6,6 +6,7 @@ use super::*;
 mod cost;
 mod foreign;
 pub(crate) mod namespace;
+mod process;
 pub(crate) mod readback;
 mod refusals;
 

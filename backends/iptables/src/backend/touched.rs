@@ -196,8 +196,6 @@ fn of_set(image: &Image, name: &SetName) -> Image {
 }
 
 fn with_prefix(image: &Image, family: Family, prefix: &str, found: &mut Image) {
-    let from = (family, prefix.to_owned());
-    let all =
-        image.chains.range(from..).take_while(|((of, name), _)| *of == family && name.starts_with(prefix));
+    let all = image.named(family, prefix);
     found.chains.extend(all.map(|(place, lines)| (place.clone(), lines.clone())));
 }

@@ -25,7 +25,7 @@ fn where_nothing_of_ours_stands_nothing_is_found_and_nothing_comes_into_being() 
     in_namespace(|variant| {
         assert!(Remains::beside(None).unwrap().is_none());
         assert!(Remains::beside(Some(variant)).unwrap().is_none());
-        assert_eq!(std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap(), "");
+        assert_eq!(fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap(), "");
         assert_eq!(run("nft", &["list", "ruleset"]), "");
     });
 }

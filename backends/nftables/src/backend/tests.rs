@@ -13,8 +13,16 @@ mod size;
 
 use namespace::in_namespace;
 
+/// A dropped owner may hold its table a moment longer: a program that another thread is just starting has a copy of
+/// its socket until it executes (`fork`, `O_CLOEXEC`).
 fn open(guard: Guard) -> Nftables {
-    Nftables::open(Options { guard }).unwrap()
+    for _ in 0..500 {
+        match Nftables::open(Options { guard }) {
+            Err(BackendError::Owned { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the table still has an owner after five seconds")
 }
 
 /// Brings the kernel from `old` to `new` as the agent would.

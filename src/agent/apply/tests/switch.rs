@@ -1,10 +1,10 @@
 //! An earlier agent used another packet filter: what it left stands until our own rules do.
 use super::*;
-use crate::agent::backend::former::Former;
+use crate::agent::backend::former::{Former, Found};
 
 /// No other packet filter holds anything of ours.
 pub(super) fn nothing() -> Elsewhere {
-    Elsewhere { found: Vec::new(), look: Box::new(Vec::new) }
+    Elsewhere { found: Found::default(), look: Box::new(Found::default) }
 }
 
 /// What an earlier agent left, in memory.
@@ -37,8 +37,12 @@ impl Left {
 
     /// An agent that comes after, and uses another packet filter.
     fn followed_by(&self, fake: Fake) -> Case {
-        let elsewhere = Elsewhere { found: vec![Box::new(self.clone())], look: Box::new(Vec::new) };
+        let elsewhere = Elsewhere { found: self.found(), ..nothing() };
         Case::beside(fake, tempfile::tempdir().unwrap(), elsewhere)
+    }
+
+    fn found(&self) -> Found {
+        Found { formers: vec![Box::new(self.clone())], ..Found::default() }
     }
 }
 
@@ -122,7 +126,7 @@ fn what_appears_elsewhere_after_the_start_is_found_by_a_second_look() {
     let late = Left::of(Case::settled().engine.ruleset());
     let mut case = Case::over(Fake::default());
     let found = late.clone();
-    let look = Box::new(move || vec![Box::new(found.clone()) as Box<dyn Former>]);
+    let look = Box::new(move || found.found());
     case.applier.formers = Formers::new(Elsewhere { look, ..nothing() }, case.applier.telemetry.clone());
     case.applier.due(Instant::now());
     case.give_whole();
@@ -130,6 +134,20 @@ fn what_appears_elsewhere_after_the_start_is_found_by_a_second_look() {
     assert_eq!(late.stands(), Stands::Yes);
     case.settle();
     assert_eq!(late.stands(), Stands::No);
+}
+
+#[test]
+fn a_packet_filter_that_cannot_be_looked_at_makes_the_node_unready_until_it_can() {
+    let mut case = Case::over(Fake::default());
+    let blind = Found { blind: vec!["iptables-save is not installed".to_owned()], ..Found::default() };
+    let elsewhere = Elsewhere { found: blind, ..nothing() };
+    case.applier.formers = Formers::new(elsewhere, case.applier.telemetry.clone());
+    case.applier.due(Instant::now());
+    case.give_whole();
+    let words = "blocks remains: looking for rules of an earlier podwall: iptables-save is not installed\n";
+    assert_eq!(case.concerns(), format!("not ready\n{words}"));
+    case.settle();
+    assert_eq!(case.concerns(), "ready\n");
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Witness {
     }
 
     /// A flow that was let through and would not be any more is one the agent has to look at, so the update must
-    /// name the end whose chain drops it. What is shut because it is unknown or forged has no established flows.
+    /// name one of its ends. What is shut because it is unknown or forged has no established flows.
     pub(crate) fn name_everybody_who_lost(&mut self, packets: &[Packet]) {
         let after = std::mem::take(&mut self.done);
         let before = self.copy.clone();
@@ -159,9 +159,7 @@ impl Witness {
             let fine = match chain.as_str() {
                 "pending" | "forged" => true,
                 barrier if barrier.starts_with(['b', 'd']) => update.barred == Barred::Tighter,
-                "refused" => named(&packet.source) || named(&packet.destination),
-                judged if judged.starts_with('i') => named(&packet.destination),
-                _ => named(&packet.source),
+                _ => named(&packet.source) || named(&packet.destination),
             };
             assert!(
                 fine,

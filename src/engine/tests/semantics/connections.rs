@@ -71,15 +71,15 @@ fn an_edit_that_tightens_names_the_pods_whose_flows_must_be_judged_again() {
 }
 
 #[test]
-fn a_peer_that_leaves_a_selection_tightens_the_subjects() {
+fn a_peer_that_leaves_a_selection_is_named_and_nobody_else_with_it() {
     let mut world = World::standard();
     world.policy(
         "x/p",
         "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]}",
     );
     world.relabel("x/b", "pod=other");
-    let subject: BTreeSet<IpAddr> = ["10.244.1.10", "fd00:244:1::10"].map(|a| a.parse().unwrap()).into();
-    assert_eq!(world.last("n1").tightened, subject);
+    let peer: BTreeSet<IpAddr> = ["10.244.2.11", "fd00:244:2::11"].map(|a| a.parse().unwrap()).into();
+    assert_eq!(world.last("n1").tightened, peer);
     world.relabel("x/b", "pod=b");
     assert_eq!(world.last("n1").tightened, BTreeSet::new());
 }

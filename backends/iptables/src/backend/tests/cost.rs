@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use podwall_ruleset::{Key, StageKind, Value};
 
+use super::foreign::iptables;
 use super::*;
 
 const PODS: u32 = 1000;
@@ -57,6 +58,16 @@ fn a_change_sends_its_leaf_of_the_tree_and_a_change_of_peers_sends_its_elements(
         let sent = lines(&mut kernel, (&peers, &more), "one pod among 1000");
         assert!(sent < 60, "{sent}");
         assert!(lines(&mut kernel, (&more, &peers), "the same pod gone") < 60);
+        let began = Instant::now();
+        assert!(!kernel.looks_changed().unwrap());
+        println!("{}: a look: {:.1} ms", variant.as_str(), began.elapsed().as_secs_f64() * 1e3);
+        // It rests after that: fifty times as long.
+        iptables(variant, &["-F", "FORWARD"]);
+        assert!(!kernel.looks_changed().unwrap());
+        kernel.rest = Rest::default();
+        assert!(kernel.looks_changed().unwrap());
+        let seen = kernel.observe().unwrap().or_empty();
+        bring(&mut kernel, &seen, &peers);
         assert_eq!(standing(&mut kernel), Some(peers));
     });
 }

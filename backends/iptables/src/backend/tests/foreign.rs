@@ -4,7 +4,8 @@ use podwall_ruleset::Key;
 use super::namespace::run;
 use super::*;
 
-fn iptables(variant: Variant, arguments: &[&str]) -> String {
+/// Has the variant do something in the mangle table; answers what it prints.
+pub(super) fn iptables(variant: Variant, arguments: &[&str]) -> String {
     let program = match variant {
         Variant::Legacy => "iptables-legacy",
         Variant::Nft => "iptables-nft",

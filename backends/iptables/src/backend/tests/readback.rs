@@ -85,3 +85,19 @@ fn counters_count_packets() {
         assert_eq!((counters[0].packets, counters[0].bytes), (1, 28 + 7));
     });
 }
+
+#[test]
+fn on_a_host_that_never_used_iptables_only_the_empty_table_stays() {
+    in_namespace(|variant| {
+        let mut kernel = open(variant);
+        bring(&mut kernel, &Ruleset::default(), &sample::node());
+        bring(&mut kernel, &sample::node(), &Ruleset::default());
+        let hooks = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+        let hooks = hooks.map(|hook| format!(":{hook} ACCEPT [0:0]\n")).concat();
+        assert_eq!(
+            listing(variant),
+            format!("*mangle\n{hooks}COMMIT\n").repeat(2),
+            "of both families, and no sets"
+        );
+    });
+}
