@@ -286,6 +286,11 @@ impl Cluster {
         self.exposures.get(id)
     }
 
+    /// Every ServiceExposure.
+    pub fn exposures(&self) -> impl Iterator<Item = &Arc<Exposure>> {
+        self.exposures.values()
+    }
+
     /// ServiceExposures of a namespace.
     pub fn exposures_in(&self, namespace: &Text) -> impl Iterator<Item = &Arc<Exposure>> {
         in_namespace(&self.exposures, namespace)

@@ -43,6 +43,12 @@ pub fn arm(ruleset: &Ruleset, addresses: &BTreeSet<IpAddr>, barred: Barred) -> D
     recorder.take_delta()
 }
 
+/// What must be asked of flows whose rules may have been others: everything, where anything is.
+pub fn all_barred(ruleset: &Ruleset) -> Barred {
+    let asked = [names::arrivals(), names::departures(), names::exposed()];
+    if asked.iter().any(|chain| ruleset.chains.contains_key(chain)) { Barred::Tighter } else { Barred::Same }
+}
+
 /// From `ruleset` to the same with nothing being judged again.
 pub fn disarm(ruleset: &Ruleset) -> Delta {
     arm(ruleset, &BTreeSet::new(), Barred::Same)

@@ -147,9 +147,9 @@ impl Case {
     }
 
     fn give_whole(&mut self) {
-        let Update { delta: _, tightened, released } = self.engine.take();
+        let Update { delta: _, tightened, released, barred } = self.engine.take();
         let ruleset = self.engine.ruleset().clone();
-        self.applier.work(Work::Wanted(Wanted { ruleset, tightened, released, since: None }));
+        self.applier.work(Work::Wanted(Wanted { ruleset, tightened, released, barred, since: None }));
     }
 
     fn change(&mut self, change: Change) {
@@ -174,7 +174,13 @@ impl Case {
 
 fn node() -> Node {
     let pod_ranges = vec!["10.0.0.0/24".parse().unwrap()];
-    Node { name: NodeName::from("a"), labels: Labels::default(), addresses: Vec::new(), pod_ranges }
+    Node {
+        name: NodeName::from("a"),
+        labels: Labels::default(),
+        addresses: Vec::new(),
+        pod_ranges,
+        link_groups: Default::default(),
+    }
 }
 
 fn pod(number: u8) -> Change {
@@ -189,6 +195,7 @@ fn pod(number: u8) -> Change {
         life: Life::Live,
         started: None,
         ports: Vec::new(),
+        host_ports: Vec::new(),
     })
 }
 

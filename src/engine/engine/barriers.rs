@@ -42,7 +42,7 @@ pub(super) struct State {
 }
 
 /// Did bans or guards of doors get tighter?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Barred {
     /// Nobody is refused who was not before.
     #[default]
