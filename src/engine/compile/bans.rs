@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use podwall_ruleset::{
-    Answer, Chain, ChainName, Count, Digest, Effect, Family, Key, Lookup, Match, Outcome, PortRange,
-    Protocol, Rule, Set, SetName, SetSpec, Shape, Side, Value, Verdict,
+    Answer, Chain, ChainName, ConnState, Count, Digest, Effect, Family, Key, Lookup, Match, Outcome,
+    PortRange, Protocol, Rule, Set, SetName, SetSpec, Shape, Side, Value, Verdict,
 };
 
 use crate::compile::names;
@@ -60,24 +60,58 @@ fn digest(manner: &Manner) -> Digest {
 /// Everything about bans but the base chains that lead to it.
 pub fn rules(present: &Present, options: &Options) -> BanRules {
     let mut found = BanRules::default();
+    let mut asked: BTreeMap<ChainName, Vec<Rule>> = BTreeMap::new();
+    if revives(present) {
+        asked.insert(names::departures(), stray());
+    }
     for (manner, family, kind) in present {
-        let maker = Maker { manner, family: *family, kind: *kind, options };
-        let rules = maker.asking(&mut found.constants);
-        let chain =
-            found.chains.entry(names::bans(manner.way)).or_insert(Chain { base: None, rules: Vec::new() });
-        chain.rules.extend(rules);
+        let maker = Maker { manner, family: *family, kind: *kind, way: manner.way, options };
+        asked.entry(names::bans(manner.way)).or_default().extend(maker.asking(&mut found.constants));
+        if cuts(manner) {
+            asked.entry(names::revived()).or_default().extend(maker.reviving(&mut found.constants));
+        }
         found.chains.insert(tail(manner, *family), Chain { base: None, rules: maker.tail() });
         if *kind == Kind::Wide {
             found.chains.insert(maker.sparing_chain(), Chain { base: None, rules: maker.sparing() });
         }
     }
+    found.chains.extend(asked.into_iter().map(|(name, rules)| (name, Chain { base: None, rules })));
     found
+}
+
+/// What is asked because of these.
+pub fn barriers(present: &Present) -> (bool, bool) {
+    let any = |way| present.iter().any(|(manner, ..)| manner.way == way);
+    (any(Way::In), any(Way::Out) || revives(present))
+}
+
+/// Do open flows of the banned end?
+fn cuts(manner: &Manner) -> bool {
+    (manner.way, manner.mode) == (Way::In, Mode::Enforce)
+}
+
+fn revives(present: &Present) -> bool {
+    present.iter().any(|(manner, ..)| cuts(manner))
+}
+
+/// A flow that was cut comes back when its other end, ours, speaks first: its packet looks like the first of a flow
+/// that we open (`tcp_loose`; HEARTBEATs of SCTP), and what the banned one then sends is a reply. What opens a
+/// connection in earnest looks otherwise.
+fn stray() -> Vec<Rule> {
+    let at = names::departures();
+    let ask = |purpose: &str, question: Match| {
+        let matches = vec![question, Match::State(vec![ConnState::New])];
+        rule(names::own_rule(&at, purpose), matches, Verdict::Jump(names::revived()).plain())
+    };
+    vec![ask("stray tcp", Match::TcpNotOpening), ask("stray sctp", Match::SctpNotOpening)]
 }
 
 struct Maker<'a> {
     manner: &'a Manner,
     family: Family,
     kind: Kind,
+    /// Which way packets are looked at.
+    way: Way,
     options: &'a Options,
 }
 
@@ -97,6 +131,20 @@ impl Maker<'_> {
                 }
             };
             rule(id, matches, next.plain())
+        });
+        rules.collect()
+    }
+
+    /// The same the other way round, for what our end says in a flow of the banned.
+    fn reviving(&self, constants: &mut BTreeMap<SetName, Set>) -> Vec<Rule> {
+        let reverse = Self { way: Way::Out, ..*self };
+        let (set, _) = set(self.manner, self.family, self.kind);
+        let links = reverse.links(constants);
+        let banned = Match::In(Lookup::Address(self.family, Side::Destination), set.clone());
+        let rules = reverse.ports(constants).into_iter().enumerate().map(|(index, ports)| {
+            let id = names::own_rule(&names::revived(), &format!("{set} {index}"));
+            let matches = links.iter().cloned().chain(ports).chain([banned.clone()]);
+            rule(id, matches.collect(), Verdict::Drop.counted())
         });
         rules.collect()
     }
@@ -122,7 +170,7 @@ impl Maker<'_> {
         let links = self.manner.links.as_ref()?;
         let name = SetName::of_content("l", Digest::of(links.iter().map(|link| link.as_str())));
         constants.insert(name.clone(), constant(Shape::Links, links.iter().cloned().map(Key::Link)));
-        let lookup = match self.manner.way {
+        let lookup = match self.way {
             Way::In => Lookup::InputLink,
             Way::Out => Lookup::OutputLink,
         };
@@ -160,7 +208,7 @@ impl Maker<'_> {
 
     /// Source and destination port.
     const fn ends(&self, port: &BanPort) -> (Option<PortRange>, Option<PortRange>) {
-        match self.manner.way {
+        match self.way {
             Way::In => (port.remote, port.local),
             Way::Out => (port.local, port.remote),
         }

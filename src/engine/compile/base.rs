@@ -138,6 +138,9 @@ fn arriving(barriers: Barriers) -> Chain {
 fn leaving() -> Chain {
     let at = names::leaving();
     let mut rules = admitted(&at).to_vec();
+    // What a rejection of ours sends to the banned is related to his packet.
+    let reset = vec![Match::Protocol(Protocol::TCP), Match::State(vec![ConnState::Related])];
+    rules.push(rule(names::own_rule(&at, "resets"), reset, Verdict::Accept.plain()));
     rules.push(rule(names::own_rule(&at, "local"), vec![Match::Local], Verdict::Accept.plain()));
     rules.push(jump(&at, "bans", names::departures()));
     Chain { base: Some(Base { hook: Hook::Output, priority: PRIORITY }), rules }

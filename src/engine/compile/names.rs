@@ -63,6 +63,8 @@ chains! {
     arrivals = "arrivals";
     /// Bans by destination address.
     departures = "departures";
+    /// What looks like the revival of a flow that a ban cut.
+    revived = "revived";
     /// Doors of Services, by who may come in.
     exposed = "exposed";
     /// Drop: whoever's own chain the kernel refused.

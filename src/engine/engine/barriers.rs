@@ -57,8 +57,8 @@ impl State {
     }
 
     pub(super) fn barriers(&self) -> Barriers {
-        let any = |way| self.banned.iter().any(|(manner, ..)| manner.way == way);
-        Barriers { arrivals: any(Way::In), departures: any(Way::Out), exposed: !self.guarded.is_empty() }
+        let (arrivals, departures) = bans::barriers(&self.banned);
+        Barriers { arrivals, departures, exposed: !self.guarded.is_empty() }
     }
 
     /// When the next ban ends.

@@ -8,7 +8,6 @@ use crate::compile::bans::{self, BanRules};
 use crate::compile::base::Barriers;
 use crate::compile::exposures::{self, DoorRules};
 use crate::model::NodeName;
-use crate::model::ban::Way;
 use crate::options::Options;
 use crate::resolve::bans::{Kind, Spared, pens};
 use crate::resolve::exposures::all_doors;
@@ -44,8 +43,8 @@ impl Fence {
             }
         }
         fence.bans = bans::rules(&present, options);
-        let any = |way| present.iter().any(|(manner, ..)| manner.way == way);
-        fence.barriers = Barriers { arrivals: any(Way::In), departures: any(Way::Out), exposed: false };
+        let (arrivals, departures) = bans::barriers(&present);
+        fence.barriers = Barriers { arrivals, departures, exposed: false };
         fence.guard(cluster, node, options);
         fence
     }
