@@ -41,9 +41,7 @@ pub trait Backend: Send {
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError>;
 
     /// Packets and bytes of every element that has a counter and was met at least once.
-    fn hits(&mut self) -> Result<Vec<Hit>, BackendError> {
-        Ok(Vec::new())
-    }
+    fn hits(&mut self) -> Result<Vec<Hit>, BackendError>;
 }
 
 /// What stands in the kernel under our name.

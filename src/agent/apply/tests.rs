@@ -70,6 +70,10 @@ impl Backend for Shared {
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
         self.fake.lock().unwrap().counters()
     }
+
+    fn hits(&mut self) -> Result<Vec<podwall_ruleset::Hit>, BackendError> {
+        self.fake.lock().unwrap().hits()
+    }
 }
 
 /// An applier with an engine behind it that answers as the planner would.
@@ -391,6 +395,10 @@ fn a_chain_the_kernel_keeps_refusing_is_blamed_and_everything_else_is_enforced()
         }
         fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
             self.0.counters()
+        }
+
+        fn hits(&mut self) -> Result<Vec<podwall_ruleset::Hit>, BackendError> {
+            self.0.hits()
         }
     }
     let mut case = Case::settled();

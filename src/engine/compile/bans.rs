@@ -124,7 +124,10 @@ impl Maker<'_> {
             let id = names::own_rule(&at, &format!("{set} {index}"));
             let mut matches: Vec<Match> = links.iter().cloned().chain(ports).collect();
             let next = match self.kind {
-                Kind::Wide => Verdict::Jump(self.sparing_chain()),
+                Kind::Wide => {
+                    matches.insert(0, Match::Family(self.family));
+                    Verdict::Jump(self.sparing_chain())
+                }
                 Kind::Singles | Kind::Blocks => {
                     matches.push(self.banned());
                     self.into_tail()

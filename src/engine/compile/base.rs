@@ -377,7 +377,8 @@ mod tests {
 
     #[test]
     fn every_literal_of_this_file_is_good() {
-        let request = BaseRequest { size4: 1024, size6: 1024, grace_over: true };
+        let request =
+            BaseRequest { size4: 1024, size6: 1024, grace_over: true, barriers: Barriers::default() };
         let chains = chains(&request, &Options::default());
         let rules = |name: ChainName| chains.get(&name).map(|chain| chain.rules.len());
         assert_eq!((rules(names::shared()), on_link().len()), (Some(6), 5));

@@ -73,8 +73,8 @@ pub fn set(guard: &Guard, doors: DoorSet) -> (SetName, SetSpec) {
         Mode::Audit => 'n',
     };
     let (prefix, shape) = match doors {
-        DoorSet::Local => (format!("{growth}_xp"), Shape::Services),
-        DoorSet::At(family) => (format!("{growth}_xe{}", family.digit()), Shape::Endpoints(family)),
+        DoorSet::Local => (format!("{growth}_d"), Shape::Services),
+        DoorSet::At(family) => (format!("{growth}_d{}", family.digit()), Shape::Endpoints(family)),
     };
     (SetName::of_content(&prefix, digest(guard)), SetSpec { shape, size: None })
 }

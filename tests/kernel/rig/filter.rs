@@ -15,7 +15,8 @@ use podwall_nftables::{Guard, Nftables};
 use podwall_ruleset::packet::Transport;
 use podwall_ruleset::stage::{StageKind, stages};
 use podwall_ruleset::{
-    Backend, BackendError, Capabilities, Counter, Delta, Observed, Protocol, Receipt, Ruleset, Transaction,
+    Backend, BackendError, Capabilities, Counter, Delta, Hit, Observed, Protocol, Receipt, Ruleset,
+    Transaction,
 };
 
 /// Decision S2.
@@ -233,5 +234,9 @@ impl Backend for Within {
 
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
         self.run(Iptables::counters)
+    }
+
+    fn hits(&mut self) -> Result<Vec<Hit>, BackendError> {
+        self.run(Iptables::hits)
     }
 }
