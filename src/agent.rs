@@ -33,7 +33,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use podwall_engine::options::SpoofGuard;
+use podwall_engine::options::{Rejection, SpoofGuard};
 use podwall_engine::{Engine, NodeName, Options};
 use podwall_ruleset::{BackendError, Capabilities};
 use tokio::net::{TcpListener, UnixListener};
@@ -188,6 +188,10 @@ fn fitting(settings: &Settings, (can, filter): (&Capabilities, Filter), telemetr
         );
         telemetry.health.raise(Concern::SpoofGuard, words);
         options.spoof_guard = SpoofGuard::Off;
+    }
+    if !can.reject {
+        tracing::info!("this packet filter cannot reject where bans are judged: bans that reject drop");
+        options.rejection = Rejection::Silent;
     }
     options
 }

@@ -6,6 +6,7 @@
 mod clock;
 mod gathering;
 mod relief;
+mod remarks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use crate::telemetry::metrics::Kind;
 use crate::telemetry::server::Telemetry;
 use clock::Clock;
 use gathering::Gathering;
+use remarks::remarks;
 
 /// How often the planner turns even if nothing happens.
 const TICK: Duration = Duration::from_secs(5);
@@ -155,7 +157,8 @@ impl Planner {
 
     fn take_in(&mut self, Stamped { input, at }: Stamped) {
         match input {
-            Input::Object { change, warnings } => {
+            Input::Object { change, mut warnings } => {
+                warnings.extend(remarks(&self.engine, &change));
                 self.reports.object(&change, warnings);
                 self.locals.object(&change);
                 self.change(change, at);

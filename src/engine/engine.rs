@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use barriers::Barred;
 use ipnetwork::IpNetwork;
 use podwall_ruleset::{ChainName, Deadline, Delta, Family, Key, Recorder, Ruleset, SetName, Value};
 
@@ -25,6 +24,7 @@ use crate::model::ban::{BanId, Way};
 use crate::model::{Labels, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
 use crate::options::Options;
 use crate::plan::{self, Condition, Origins, Plan};
+use crate::recheck::Barred;
 use crate::resolve;
 
 use barriers::State;
@@ -195,6 +195,11 @@ impl Engine {
     /// When the next ban ends: a [`Change::Clock`] is due then.
     pub fn next_end(&self) -> Option<Deadline> {
         self.barriers.next_end()
+    }
+
+    /// Is the address never banned (decision B1)?
+    pub fn spares(&self, address: IpAddr) -> bool {
+        self.barriers.spares(address)
     }
 
     /// The bans that hold an address on this node just now, in one direction.

@@ -21,8 +21,9 @@ pub mod warning;
 
 pub use change::Change;
 pub use cluster::Cluster;
-pub use engine::{Barred, Engine, Update};
+pub use engine::{Engine, Update};
 pub use model::NodeName;
 pub use options::{Options, PendingMode, PodRanges};
 pub use plan::{Plan, plan};
+pub use recheck::Barred;
 pub use warning::{ObjectRef, Warning};

@@ -36,6 +36,16 @@ pub enum SpoofGuard {
     Off,
 }
 
+/// Whether bans that reject do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rejection {
+    /// The sender is told.
+    #[default]
+    Told,
+    /// The packet filter cannot tell: they drop.
+    Silent,
+}
+
 /// SSH, the API server, the kubelet.
 const MANAGEMENT_PORTS: [u16; 3] = [22, 6443, 10250];
 
@@ -50,6 +60,8 @@ pub struct Options {
     pub spoof_guard: SpoofGuard,
     /// Who is never banned, beside nodes and API servers (decision B1).
     pub never_banned: Vec<IpNetwork>,
+    /// Whether bans that reject do.
+    pub rejection: Rejection,
     /// What wide bans leave open on the node itself.
     pub management_ports: Vec<(Protocol, PortRange)>,
     /// NFLOG group of drop records.
@@ -67,6 +79,7 @@ impl Default for Options {
             pod_ranges: PodRanges::default(),
             spoof_guard: SpoofGuard::default(),
             never_banned: Vec::new(),
+            rejection: Rejection::default(),
             management_ports: MANAGEMENT_PORTS.map(|port| (Protocol::TCP, PortRange::single(port))).to_vec(),
             log_group: 64,
             log_snaplen: 96,

@@ -12,7 +12,16 @@ use podwall_ruleset::{
 
 use crate::compile::names;
 use crate::compile::policy_chain::rule;
-use crate::engine::Barred;
+
+/// Did bans or guards of doors get tighter?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Barred {
+    /// Nobody is refused who was not before.
+    #[default]
+    Same,
+    /// Somebody is: his flows must be looked at.
+    Tighter,
+}
 
 /// From `ruleset` to the same with exactly these addresses being judged again, and with or without bans and doors
 /// being asked of every flow. Nothing of either disarms.

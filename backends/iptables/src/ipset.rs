@@ -1,7 +1,6 @@
 //! The text of `ipset restore`, and the reading of `ipset save`.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::SystemTime;
 
 use podwall_ruleset::{BackendError, Deadline, Growth, Hit, Key, Op, Ruleset, SetName, SetSpec, Value};
 
@@ -122,7 +121,7 @@ impl Edits {
 
     /// Everything before the rules change. Where a set that opens changes, what goes goes first; where one that
     /// closes does, what comes comes first: each line is a commit of its own.
-    pub(crate) fn first(&self, standing: &Image, now: SystemTime) -> Script {
+    pub(crate) fn first(&self, standing: &Image, now: Deadline) -> Script {
         let mut script = Script::default();
         for (name, edit) in &self.0 {
             if edit.destroy {
@@ -159,7 +158,7 @@ impl Edits {
     }
 
     /// Takes [`Self::first`] back.
-    pub(crate) fn undo(&self, standing: &Image, now: SystemTime) -> Script {
+    pub(crate) fn undo(&self, standing: &Image, now: Deadline) -> Script {
         let mut script = Script::default();
         for (name, edit) in self.0.iter().filter(|(_, edit)| !edit.destroy) {
             let old = standing.sets.get(name);
@@ -230,7 +229,7 @@ fn address(member: &str) -> &str {
 const LONGEST: u64 = u32::MAX as u64 / 1000 / 2;
 
 /// The member as it is added: with the seconds it has left, rounded up.
-fn timed(member: &str, now: SystemTime) -> String {
+fn timed(member: &str, now: Deadline) -> String {
     let Some((address, end)) = member.split_once(" comment ") else { return member.to_owned() };
     let Ok(end) = end.trim_matches('"').parse().map(Deadline) else { return member.to_owned() };
     let left = end.keep_for(now).as_millis().div_ceil(1000);

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use podwall_netlink::{Batch, Finish, Flags, Reply, Socket, Subsystem};
 use podwall_ruleset::{
-    Atomicity, Backend, BackendError, Capabilities, Counter, Guard as Guarded, Hit, Observed, Op, Receipt,
-    Transaction,
+    Atomicity, Backend, BackendError, Capabilities, Counter, Deadline, Guard as Guarded, Hit, Observed, Op,
+    Receipt, Transaction,
 };
 
 use crate::failure::failed;
@@ -127,7 +127,9 @@ impl Nftables {
     }
 
     fn send(&mut self, ops: &[Op], generation: Option<u32>, finish: Finish) -> Result<Receipt, BackendError> {
-        let (first, table, now) = (self.socket.sequence(), self.table, SystemTime::now());
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = Deadline(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        let (first, table) = (self.socket.sequence(), self.table);
         let frame = Frame { first, generation, table, now, finish };
         let batch = self.encoder.write(ops, frame);
         let receipt = Receipt { messages: batch.len(), bytes: batch.bytes().len() };

@@ -1,9 +1,7 @@
 //! Operations to messages. One operation becomes one message or more; every message remembers which operation,
 //! and which rule or element of it, it came from, so that a refusal leads back to a name.
-use std::time::SystemTime;
-
 use podwall_netlink::{Batch, Finish, Flags, Subsystem};
-use podwall_ruleset::{Chain, ChainName, Key, Op, SetName, Transaction, Value};
+use podwall_ruleset::{Chain, ChainName, Deadline, Key, Op, SetName, Transaction, Value};
 
 use crate::expr::Expr;
 use crate::object::element::Held;
@@ -26,7 +24,7 @@ pub(crate) struct Frame {
     /// What our table is made with.
     pub(crate) table: TableFlags,
     /// What ends is counted from here.
-    pub(crate) now: SystemTime,
+    pub(crate) now: Deadline,
     /// Commit or forget.
     pub(crate) finish: Finish,
 }
@@ -52,7 +50,7 @@ impl Encoder {
     /// The batch that commits a transaction to a table that is or will be ours, as bytes. Nothing is sent: this
     /// is for measuring and comparing encoders.
     pub fn encode(&mut self, transaction: &Transaction) -> &[u8] {
-        let (table, now) = (TableFlags::OWNED, SystemTime::now());
+        let (table, now) = (TableFlags::OWNED, Deadline::default());
         let frame = Frame { first: 1, generation: None, table, now, finish: Finish::Commit };
         self.write(transaction.ops(), frame).bytes()
     }
@@ -115,7 +113,7 @@ impl Encoder {
         }
     }
 
-    fn add(&mut self, op: usize, set: &SetName, elements: &[(Key, Value)], now: SystemTime) {
+    fn add(&mut self, op: usize, set: &SetName, elements: &[(Key, Value)], now: Deadline) {
         let elements = elements.iter().map(|(key, value)| (key, Held::of(value, now)));
         // Not exclusive: an element that is there already is what was wanted.
         self.elements(Origin { op, item: 0 }, NFT_MSG_NEWSETELEM, set, elements);

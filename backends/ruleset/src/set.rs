@@ -1,7 +1,7 @@
 //! Sets and verdict maps. Owns what an element is and what growing a set means for who may talk.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::ids::{ChainName, LinkName, SetName};
 use crate::matching::{Family, PortRange, Protocol};
@@ -135,11 +135,10 @@ pub const SLACK: Duration = Duration::from_secs(5);
 
 impl Deadline {
     /// How long the kernel shall keep an element that it is given at `now`; never nothing, which would mean for ever.
-    pub fn keep_for(self, now: SystemTime) -> Duration {
-        let end =
-            UNIX_EPOCH.checked_add(Duration::from_millis(self.0)).and_then(|end| end.checked_add(SLACK));
-        let left = end.and_then(|end| end.duration_since(now).ok());
-        left.unwrap_or_default().max(Duration::from_millis(1))
+    pub fn keep_for(self, now: Self) -> Duration {
+        let left = Duration::from_millis(self.0.saturating_sub(now.0));
+        let late = Duration::from_millis(now.0.saturating_sub(self.0));
+        left.saturating_add(SLACK).saturating_sub(late).max(Duration::from_millis(1))
     }
 }
 
@@ -344,6 +343,13 @@ mod tests {
         assert_eq!(of(Shape::Verdicts(Family::V4), Value::Member), Err(WrongKind));
         assert_eq!(of(Shape::Meter(Family::V4), Value::Member), Err(WrongKind));
         assert_eq!(of(Shape::Verdicts(Family::V4), drop()), Ok(None));
+    }
+
+    #[test]
+    fn the_kernel_keeps_an_element_a_little_longer_than_it_lasts_and_never_for_ever() {
+        let end = Deadline(100_000);
+        let kept = [0, 99_999, 104_000, 105_000, u64::MAX].map(|now| end.keep_for(Deadline(now)).as_millis());
+        assert_eq!(kept, [105_000, 5_001, 1_000, 1, 1]);
     }
 
     #[test]

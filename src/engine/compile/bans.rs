@@ -14,7 +14,7 @@ use crate::compile::names;
 use crate::compile::policy_chain::{deny_tail, merge, port_match, rule};
 use crate::model::ban::{BanAction, BanPort, Mode, Way};
 use crate::model::port::FEW_PORTS;
-use crate::options::Options;
+use crate::options::{Options, Rejection};
 use crate::resolve::bans::{Kind, Manner};
 
 /// Which sets there are: those that hold something.
@@ -55,6 +55,19 @@ pub fn tail(manner: &Manner, family: Family) -> ChainName {
 
 fn digest(manner: &Manner) -> Digest {
     Digest::of([format!("{manner:?}")])
+}
+
+/// What the kernel takes: a manner whose chains it refuses cannot be enforced, and shall not keep others from being.
+pub fn enforceable(present: &Present, refused: &BTreeSet<ChainName>) -> Present {
+    let taken = |(manner, family, _): &&(Manner, Family, Kind)| {
+        let chains = [tail(manner, *family), sparing_chain(manner, *family)];
+        !chains.iter().any(|chain| refused.contains(chain))
+    };
+    present.iter().filter(taken).cloned().collect()
+}
+
+fn sparing_chain(manner: &Manner, family: Family) -> ChainName {
+    ChainName::of_content(&format!("w{}", family.digit()), digest(manner))
 }
 
 /// Everything about bans but the base chains that lead to it.
@@ -218,7 +231,7 @@ impl Maker<'_> {
     }
 
     fn sparing_chain(&self) -> ChainName {
-        ChainName::of_content(&format!("w{}", self.family.digit()), digest(self.manner))
+        sparing_chain(self.manner, self.family)
     }
 
     /// Administrators and the cluster come in by these, so a wide ban leaves them open to the node itself.
@@ -239,7 +252,11 @@ impl Maker<'_> {
         let own = |purpose: &str, matches, effect| {
             rule(names::own_rule(&at, &format!("{purpose}{}", self.family.digit())), matches, effect)
         };
-        match (self.manner.mode, self.manner.action) {
+        let action = match self.options.rejection {
+            Rejection::Told => self.manner.action,
+            Rejection::Silent => BanAction::Drop,
+        };
+        match (self.manner.mode, action) {
             (Mode::Audit, BanAction::Drop | BanAction::Reject) => {
                 let count = Effect { count: Count::Yes, log: None, outcome: Outcome::Continue };
                 vec![record, own("audited", vec![Match::Family(self.family)], count)]

@@ -84,7 +84,7 @@ fn digest(guard: &Guard) -> Digest {
 }
 
 /// Everything about doors but the base chain that leads there.
-pub fn rules(present: &Present, options: &Options) -> DoorRules {
+pub fn rules(present: &Present, refused: &BTreeSet<ChainName>, options: &Options) -> DoorRules {
     let mut found = DoorRules::default();
     if present.is_empty() {
         return found;
@@ -97,9 +97,15 @@ pub fn rules(present: &Present, options: &Options) -> DoorRules {
             DoorSet::At(Family::V6) => &[Family::V6],
         };
         for family in families {
-            doors.push(door(guard, *set, *family));
+            let keeper_name = name(guard, *family);
+            if refused.contains(&keeper_name) {
+                // Nobody outside comes in by a door whose keeper the kernel refuses.
+                doors.push(door(guard, *set, (*family, names::refused())));
+                continue;
+            }
+            doors.push(door(guard, *set, (*family, keeper_name.clone())));
             let chain = keeper(guard, *family, options, &mut found.constants);
-            found.chains.insert(name(guard, *family), chain);
+            found.chains.insert(keeper_name, chain);
         }
     }
     found.chains.insert(names::exposed(), Chain { base: None, rules: doors });
@@ -119,14 +125,14 @@ fn inside() -> Vec<Rule> {
     rules
 }
 
-fn door(guard: &Guard, doors: DoorSet, family: Family) -> Rule {
+fn door(guard: &Guard, doors: DoorSet, (family, next): (Family, ChainName)) -> Rule {
     let (set, _) = set(guard, doors);
     let id = names::own_rule(&names::exposed(), &format!("{set} {}", family.digit()));
     let matches = match doors {
         DoorSet::Local => vec![Match::Family(family), Match::In(Lookup::Service, set), Match::Local],
         DoorSet::At(_) => vec![Match::In(Lookup::Endpoint(family, Side::Destination), set)],
     };
-    rule(id, matches, Verdict::Jump(name(guard, family)).plain())
+    rule(id, matches, Verdict::Jump(next).plain())
 }
 
 fn name(guard: &Guard, family: Family) -> ChainName {

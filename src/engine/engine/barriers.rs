@@ -11,6 +11,7 @@ use crate::compile::{exposures, names};
 use crate::model::ban::Way;
 use crate::model::{Ban, BanId, Exposure, Named, NodeName, Pod, Service, Text};
 use crate::options::Options;
+use crate::recheck::Barred;
 use crate::resolve::bans::{Kind, Manner, Pen, Place, Spared, Touched, manners};
 use crate::resolve::exposures::{self as openings, Door, Guard};
 
@@ -34,36 +35,31 @@ pub(super) struct State {
     holders: BTreeMap<(Guard, Door), usize>,
     guarded: exposures::Present,
     /// What was there when the rules were written last.
-    written: (Present, exposures::Present),
+    written: (Present, exposures::Present, BTreeSet<ChainName>),
     chains: BTreeMap<ChainName, Chain>,
     constants: BTreeMap<SetName, Set>,
     /// Somebody is refused who was not before.
     pub(super) tighter: Barred,
 }
 
-/// Did bans or guards of doors get tighter?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Barred {
-    /// Nobody is refused who was not before.
-    #[default]
-    Same,
-    /// Somebody is: his flows must be looked at.
-    Tighter,
-}
-
 impl State {
     pub(super) fn new(options: &Options) -> Self {
-        Self { spared: Spared::of_options(options), ..Self::default() }
+        Self { spared: Spared::of_networks(&options.never_banned), ..Self::default() }
     }
 
     pub(super) fn barriers(&self) -> Barriers {
-        let (arrivals, departures) = bans::barriers(&self.banned);
+        let (arrivals, departures) = bans::barriers(&self.written.0);
         Barriers { arrivals, departures, exposed: !self.guarded.is_empty() }
     }
 
     /// When the next ban ends.
     pub(super) fn next_end(&self) -> Option<Deadline> {
         self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// Is the address never banned?
+    pub(super) fn spares(&self, address: IpAddr) -> bool {
+        self.spared.holds(address)
     }
 
     /// The bans that hold an address in that direction.
@@ -321,12 +317,14 @@ impl Engine {
 
     /// The rules, if there is something else to ask than when they were written last.
     pub(super) fn rewrite_barriers(&mut self) {
-        let wanted = (self.barriers.banned.clone(), self.barriers.guarded.clone());
+        let refused = self.cluster.refused().clone();
+        let banned = bans::enforceable(&self.barriers.banned, &refused);
+        let wanted = (banned, self.barriers.guarded.clone(), refused);
         if wanted == self.barriers.written {
             return;
         }
         let bans::BanRules { mut chains, mut constants } = bans::rules(&wanted.0, &self.options);
-        let doors = exposures::rules(&wanted.1, &self.options);
+        let doors = exposures::rules(&wanted.1, &wanted.2, &self.options);
         chains.extend(doors.chains);
         constants.extend(doors.constants);
         match (self.barriers.written.1.is_empty(), wanted.1.is_empty()) {

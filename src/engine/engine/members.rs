@@ -8,11 +8,12 @@ use podwall_ruleset::{ChainName, Family, Key, SetName, SetSpec, Value};
 use crate::cluster::Cluster;
 use crate::compile::names;
 use crate::model::{Labels, Pod, Text};
+use crate::recheck::Barred;
 use crate::resolve::Group;
 
+use super::Engine;
 use super::locals::LiveChain;
 use super::reach::Anchor;
-use super::{Barred, Engine};
 
 /// A group with a set in the kernel.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ pub(super) struct Fence {
 impl Fence {
     pub(super) fn of(cluster: &Cluster, node: &NodeName, options: &Options) -> Self {
         let mut fence = Self::default();
-        let (spared, mut present) = (Spared::of(cluster, options), BTreeSet::new());
+        let (spared, mut present) = (Spared::of(cluster, &options.never_banned), BTreeSet::new());
         for (manner, pen) in pens(cluster, node) {
             for (family, kind) in
                 Family::BOTH.into_iter().flat_map(|family| Kind::ALL.map(|kind| (family, kind)))
@@ -42,6 +42,7 @@ impl Fence {
                 }
             }
         }
+        let present = bans::enforceable(&present, cluster.refused());
         fence.bans = bans::rules(&present, options);
         let (arrivals, departures) = bans::barriers(&present);
         fence.barriers = Barriers { arrivals, departures, exposed: false };
@@ -58,7 +59,7 @@ impl Fence {
             present.insert((guard, doors));
         }
         self.barriers.exposed = !present.is_empty();
-        self.doors = exposures::rules(&present, options);
+        self.doors = exposures::rules(&present, cluster.refused(), options);
         for family in Family::BOTH.into_iter().filter(|_| !present.is_empty()) {
             let (name, spec) = exposures::nodes(family);
             self.sets.insert(name, (spec, members(exposures::node_keys(cluster, family)).collect()));

@@ -12,8 +12,7 @@ use podwall_ruleset::{Deadline, Family, Key, LinkName, Value};
 use crate::cluster::Cluster;
 use crate::intervals::Intervals;
 use crate::model::ban::{Ban, BanAction, BanId, BanPort, Management, Mode, Way};
-use crate::model::{Labels, Node, NodeName};
-use crate::options::Options;
+use crate::model::{Labels, Node, NodeName, Text};
 
 /// How a ban judges. One that judges alike differs in addresses and end alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -214,7 +213,7 @@ pub fn manners(ban: &Ban, place: &Place, now: Deadline) -> Vec<Manner> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     labels: Labels,
-    groups: BTreeMap<crate::model::Text, BTreeSet<LinkName>>,
+    groups: BTreeMap<Text, BTreeSet<LinkName>>,
 }
 
 impl Place {
@@ -250,20 +249,20 @@ pub struct Spared {
 
 impl Spared {
     /// What the operator names, and every host's talk with itself.
-    pub fn of_options(options: &Options) -> Self {
+    pub fn of_networks(named: &[IpNetwork]) -> Self {
         let loopback = [
             IpNetwork::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
             IpNetwork::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
         ];
-        let networks = loopback.into_iter().flatten().chain(options.never_banned.iter().copied());
+        let networks = loopback.into_iter().flatten().chain(named.iter().copied());
         Self { addresses: BTreeSet::new(), networks: networks.collect() }
     }
 
     /// The same, with nodes and API servers.
-    pub fn of(cluster: &Cluster, options: &Options) -> Self {
+    pub fn of(cluster: &Cluster, named: &[IpNetwork]) -> Self {
         let nodes = cluster.nodes().flat_map(|node: &Node| node.addresses.iter().copied());
         let addresses = nodes.chain(cluster.api_servers().iter().copied()).collect();
-        Self { addresses, ..Self::of_options(options) }
+        Self { addresses, ..Self::of_networks(named) }
     }
 
     /// Takes addresses in and out; answers which were not so before.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use podwall_netlink::{Attribute, Attributes, Malformed, Writer};
 use podwall_ruleset::{Deadline, Family, Key, Set, SetName, SetSpec, Shape, Value, Verdict};
@@ -39,7 +39,7 @@ pub(crate) enum Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    pub(crate) fn of(value: &'a Value, now: SystemTime) -> Self {
+    pub(crate) fn of(value: &'a Value, now: Deadline) -> Self {
         match value {
             Value::Member => Self::Nothing,
             Value::Verdict(verdict) => Self::Verdict(verdict),

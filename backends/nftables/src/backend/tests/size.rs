@@ -91,7 +91,7 @@ fn a_pod_change_costs_microseconds() {
             first: 1,
             generation: None,
             table: TableFlags::OPEN,
-            now: SystemTime::UNIX_EPOCH,
+            now: podwall_ruleset::Deadline::default(),
             finish: Finish::Commit,
         };
         let start = Instant::now();
