@@ -10,6 +10,7 @@
 //! Owns how the parts are put together, in which order they start, and how they stop. Each arrow is a channel; only
 //! `apply` talks to the packet filter, only `planner` holds the engine.
 pub mod adoption;
+pub mod api_servers;
 pub mod apply;
 pub mod backend;
 pub mod control;
@@ -33,7 +34,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use podwall_engine::options::SpoofGuard;
+use podwall_engine::options::{Rejection, SpoofGuard};
 use podwall_engine::{Engine, NodeName, Options};
 use podwall_ruleset::{BackendError, Capabilities};
 use tokio::net::{TcpListener, UnixListener};
@@ -46,6 +47,7 @@ use crate::telemetry::events::Events;
 use crate::telemetry::health::Concern;
 use crate::telemetry::server::{self, Telemetry};
 use adoption::Adoption;
+use api_servers::Server;
 use apply::{Established, StartListening};
 use backend::{Alarm, Choice, Ears, Filter, GuardChoice, Opened};
 use control::Desk;
@@ -56,7 +58,7 @@ use node_report::Sheet;
 use planner::Planner;
 use reports::Reports;
 use source::SourceError;
-use watch::kinds::{Mirrored, Namespaces, Nodes, Pods, Policies};
+use watch::kinds::{Bans, Exposures, Ktbans, Mirrored, Namespaces, Nodes, Pods, Policies, Services};
 use work::{Outcome, Work, Works};
 
 /// Where objects come from.
@@ -149,9 +151,12 @@ pub fn run(settings: Settings) -> Result<(), AgentError> {
 
 /// Everything that can be wrong with what was asked for is found before anything is changed.
 fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
-    let client = match &settings.objects {
-        Objects::Cluster(file) => Some(runtime.block_on(client(file.as_deref()))?),
-        Objects::Folder(folder) => source::check(folder).map(|()| None)?,
+    let (client, server) = match &settings.objects {
+        Objects::Cluster(file) => {
+            let (client, server) = runtime.block_on(client(file.as_deref()))?;
+            (Some(client), server)
+        }
+        Objects::Folder(folder) => source::check(folder).map(|()| (None, Server::default()))?,
     };
     let doors = runtime.block_on(Doors::open(&settings))?;
     let opened = backend::open(settings.backend, settings.guard)?;
@@ -168,7 +173,8 @@ fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
     );
     let backend = opened.backend.capabilities().backend;
     let kernel = KernelThreads::start(opened, &settings, &own, &telemetry)?;
-    let agent = Agent { settings, options, client, own, telemetry, works: kernel.works.clone(), backend };
+    let works = kernel.works.clone();
+    let agent = Agent { settings, options, client, server, own, telemetry, works, backend };
     let result = runtime.block_on(agent.turn(doors, kernel.outcomes));
     drop(kernel.works.send(Work::Stop));
     drop(kernel.apply.join());
@@ -186,6 +192,10 @@ fn fitting(settings: &Settings, (can, filter): (&Capabilities, Filter), telemetr
         );
         telemetry.health.raise(Concern::SpoofGuard, words);
         options.spoof_guard = SpoofGuard::Off;
+    }
+    if !can.reject {
+        tracing::info!("this packet filter cannot reject where bans are judged: bans that reject drop");
+        options.rejection = Rejection::Silent;
     }
     options
 }
@@ -299,6 +309,7 @@ struct Agent {
     settings: Settings,
     options: Options,
     client: Option<kube::Client>,
+    server: Server,
     own: OwnAddresses,
     telemetry: Telemetry,
     works: Works,
@@ -397,6 +408,16 @@ impl Agent {
                 feeds.insert(self.mirror::<Namespaces>(client, inputs, tasks));
                 feeds.insert(self.mirror::<Nodes>(client, inputs, tasks));
                 feeds.insert(self.mirror::<Policies>(client, inputs, tasks));
+                feeds.insert(self.mirror::<Services>(client, inputs, tasks));
+                feeds.insert(self.mirror::<Bans>(client, inputs, tasks));
+                feeds.insert(self.mirror::<Ktbans>(client, inputs, tasks));
+                feeds.insert(self.mirror::<Exposures>(client, inputs, tasks));
+                feeds.insert(Feed::ApiServers);
+                let servers = api_servers::run(client.clone(), self.server.clone(), inputs.clone());
+                tasks.spawn(async move {
+                    let Stopping = servers.await;
+                    "reader of API servers' addresses"
+                });
             }
             (Objects::Cluster(_), None) => {}
         }
@@ -448,7 +469,9 @@ impl Agent {
 }
 
 /// A client that leaves patience to the watches: they know how long is too long.
-pub(crate) async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube::Client, AgentError> {
+pub(crate) async fn client(
+    kubeconfig: Option<&std::path::Path>,
+) -> Result<(kube::Client, Server), AgentError> {
     let mut config = match kubeconfig {
         None => kube::Config::incluster().map_err(|error| AgentError::NotInCluster(Box::new(error)))?,
         Some(file) => {
@@ -460,7 +483,9 @@ pub(crate) async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube:
     };
     config.connect_timeout = Some(Duration::from_secs(5));
     config.default_retry = false;
-    kube::Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))
+    let server = Server::of(&config);
+    let client = kube::Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))?;
+    Ok((client, server))
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Identity {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let kind = text("/kind");
         let namespace = match (kind.as_str(), text("/metadata/namespace")) {
-            ("Namespace" | "Node", _) => String::new(),
+            ("Namespace" | "Node" | "Ban", _) => String::new(),
             (_, named) if named.is_empty() => "default".to_owned(),
             (_, named) => named,
         };

@@ -29,6 +29,7 @@ pub use selector::LabelSelector;
 pub use upstream::namespace::Namespace;
 pub use upstream::node::Node;
 pub use upstream::pod::Pod;
+pub use upstream::service::Service;
 pub use version::ResourceVersion;
 
 /// What every object carries: names, labels, deletion time.

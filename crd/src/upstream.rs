@@ -2,6 +2,7 @@
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod service;
 
 /// Implements `kube::Resource` for a trimmed core/v1 mirror.
 macro_rules! core_v1 {

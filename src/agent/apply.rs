@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use podwall_engine::Update;
 use podwall_engine::compile::names;
+use podwall_engine::recheck::all_barred;
 use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Match, Ruleset, stages};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -239,7 +240,7 @@ impl Applier {
             State::Lost { cause, .. } => cause,
             State::Following => RepairCause::Failure,
         };
-        self.recheck.owe(&wanted.tightened, &wanted.released);
+        self.recheck.owe(&wanted.tightened, &wanted.released, wanted.barred);
         match self.make_true(&wanted.ruleset, cause) {
             Ok(changed) => {
                 self.state = State::Following;
@@ -303,7 +304,7 @@ impl Applier {
     }
 
     fn update(&mut self, update: Update, since: Instant) {
-        self.recheck.owe(&update.tightened, &update.released);
+        self.recheck.owe(&update.tightened, &update.released, update.barred);
         if self.state != State::Following {
             return;
         }
@@ -384,7 +385,8 @@ impl Applier {
         match std::mem::replace(&mut self.older_flows, OlderFlows::Settled) {
             OlderFlows::Unjudged => self.recheck.forgive(),
             OlderFlows::Judged | OlderFlows::Settled if changed => {
-                self.recheck.owe(&judged(), &BTreeSet::<IpAddr>::new());
+                let barred = all_barred(self.kernel.standing());
+                self.recheck.owe(&judged(), &BTreeSet::<IpAddr>::new(), barred);
             }
             OlderFlows::Judged => self.recheck.review(judged()),
             OlderFlows::Settled => {}

@@ -11,7 +11,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podwall_engine::flows::{self, FlowTuple};
+use podwall_engine::Barred;
+use podwall_engine::flows::{self, Asked, Fence, FlowTuple};
 use podwall_netlink::Error;
 use podwall_netlink::conntrack::{Conntrack, Flow, Flows, Layer4, Removal};
 use podwall_ruleset::packet::Transport;
@@ -36,6 +37,8 @@ pub struct Job {
     pub judged: BTreeSet<IpAddr>,
     /// Flows from and to these belong to pods that are gone.
     pub released: BTreeSet<IpAddr>,
+    /// Whether every flow is asked for bans and guarded doors.
+    pub barred: Barred,
     /// What decides.
     pub ruleset: Ruleset,
 }
@@ -45,7 +48,8 @@ impl Job {
     fn join(mut self, later: Self) -> Self {
         self.judged.extend(later.judged);
         self.released.extend(later.released);
-        Self { judged: self.judged, released: self.released, ..later }
+        let barred = self.barred.max(later.barred);
+        Self { judged: self.judged, released: self.released, barred, ..later }
     }
 }
 
@@ -116,9 +120,10 @@ fn settle(job: &Job, bench: &Bench, open: Open<'_>) {
 fn cut(job: &Job, bench: &Bench, table: &mut dyn Flows) -> Result<(), Error> {
     let own: Arc<BTreeSet<IpAddr>> = bench.own.now();
     let metrics = &bench.telemetry.metrics;
+    let fence = (job.barred == Barred::Tighter).then(|| Fence::of(&job.ruleset));
     let mut forbidden = Vec::new();
     table.list(&mut |flow| {
-        if let Some(allowed) = verdict(&flow, job, &own) {
+        if let Some(allowed) = verdict(&flow, job, (fence.as_ref(), &own)) {
             metrics.flows_judged.inc();
             if !allowed {
                 forbidden.push(flow);
@@ -137,14 +142,21 @@ fn cut(job: &Job, bench: &Bench, table: &mut dyn Flows) -> Result<(), Error> {
 }
 
 /// May the flow go on? `None`: the job does not concern it.
-fn verdict(flow: &Flow, job: &Job, own: &BTreeSet<IpAddr>) -> Option<bool> {
+fn verdict(flow: &Flow, job: &Job, (fence, own): (Option<&Fence<'_>>, &BTreeSet<IpAddr>)) -> Option<bool> {
     let ends = [flow.original.source, flow.original.destination, flow.reply.source, flow.reply.destination];
     if ends.iter().any(|end| job.released.contains(end)) {
         return Some(false);
     }
     let tuple = tuple(flow);
+    if fence.is_some_and(|fence| fence.forbids(&tuple, &asked(flow), own)) {
+        return Some(false);
+    }
     let concerned = job.judged.contains(&tuple.source) || job.judged.contains(&tuple.destination);
-    concerned.then(|| flows::allowed(&job.ruleset, &tuple, own))
+    match (concerned, fence) {
+        (true, _) => Some(flows::allowed(&job.ruleset, &tuple, own)),
+        (false, Some(_)) => Some(true),
+        (false, None) => None,
+    }
 }
 
 /// A flow as its first packet was judged: after destination NAT, which is where replies come from.
@@ -153,6 +165,21 @@ fn tuple(flow: &Flow) -> FlowTuple {
         source: flow.original.source,
         destination: flow.reply.source,
         transport: transport(flow.original.protocol, flow.reply.layer4, flow.original.layer4),
+    }
+}
+
+/// What its first packet asked for.
+fn asked(flow: &Flow) -> Asked {
+    let (to, source_port) = match flow.original.layer4 {
+        Layer4::Ports { source, destination } => {
+            (Layer4::Ports { source: destination, destination: source }, source)
+        }
+        other => (other, 0),
+    };
+    Asked {
+        destination: flow.original.destination,
+        transport: transport(flow.original.protocol, to, flow.original.layer4),
+        source_port,
     }
 }
 

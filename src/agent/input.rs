@@ -23,6 +23,16 @@ pub enum Feed {
     Nodes,
     /// Watch of NetworkPolicies.
     Policies,
+    /// Watch of Services.
+    Services,
+    /// Watch of bans.
+    Bans,
+    /// Watch of the bans of kubetables.
+    Ktbans,
+    /// Watch of ServiceExposures.
+    Exposures,
+    /// Addresses of API servers.
+    ApiServers,
     /// Folder of manifests.
     Folder,
     /// Links, addresses and routes of this host.
@@ -37,8 +47,21 @@ impl Feed {
             Self::Namespaces => "namespaces",
             Self::Nodes => "nodes",
             Self::Policies => "networkpolicies",
+            Self::Services => "services",
+            Self::Bans => "bans",
+            Self::Ktbans => "ktbans",
+            Self::Exposures => "serviceexposures",
+            Self::ApiServers => "addresses of API servers",
             Self::Folder => "manifests",
             Self::Host => "links of this host",
+        }
+    }
+
+    /// May pods come or policies change unseen while it is away?
+    pub const fn tells_of_pods(self) -> bool {
+        match self {
+            Self::Pods | Self::Namespaces | Self::Nodes | Self::Policies | Self::Folder | Self::Host => true,
+            Self::Services | Self::Bans | Self::Ktbans | Self::Exposures | Self::ApiServers => false,
         }
     }
 
@@ -49,7 +72,11 @@ impl Feed {
             Self::Namespaces => Kind::Namespace,
             Self::Nodes => Kind::Node,
             Self::Policies => Kind::Policy,
-            Self::Folder => Kind::Agent,
+            Self::Services => Kind::Service,
+            Self::Bans => Kind::Ban,
+            Self::Ktbans => Kind::Ktban,
+            Self::Exposures => Kind::Exposure,
+            Self::ApiServers | Self::Folder => Kind::Agent,
             Self::Host => Kind::Links,
         }
     }

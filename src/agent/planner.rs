@@ -3,8 +3,10 @@
 //! Owns when something is committed. Nothing before every source is complete; a single change at once; a burst
 //! gathered, at most ten times a second; and one piece of work at a time, so that a slow kernel makes bigger pieces
 //! and not a longer queue.
+mod clock;
 mod gathering;
 mod relief;
+mod remarks;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +29,9 @@ use super::work::{Outcome, Standing, Wanted, Work, Works};
 use crate::telemetry::health::{Concern, Worker};
 use crate::telemetry::metrics::Kind;
 use crate::telemetry::server::Telemetry;
+use clock::Clock;
 use gathering::Gathering;
+use remarks::remarks;
 use telling::Telling;
 
 /// How often the planner turns even if nothing happens.
@@ -82,6 +86,7 @@ pub struct Planner {
     oldest: Option<Moment>,
     busy: bool,
     last_tick: Option<Instant>,
+    clock: Clock,
 }
 
 /// How far along the planner is.
@@ -121,6 +126,7 @@ impl Planner {
             oldest: None,
             busy: false,
             last_tick: None,
+            clock: Clock,
         }
     }
 
@@ -158,7 +164,8 @@ impl Planner {
 
     fn take_in(&mut self, Stamped { input, at }: Stamped) {
         match input {
-            Input::Object { change, warnings } => {
+            Input::Object { change, mut warnings } => {
+                warnings.extend(remarks(&self.engine, &change));
                 self.reports.object(&change, warnings);
                 self.locals.object(&change);
                 self.change(change, at);
@@ -188,7 +195,11 @@ impl Planner {
             Some(reason) => drop(self.stale.insert(feed, reason)),
             None => drop(self.stale.remove(&feed)),
         }
-        let freshness = if self.stale.is_empty() { Freshness::Current } else { Freshness::Stale };
+        let freshness = if !self.stale.keys().any(|feed| feed.tells_of_pods()) {
+            Freshness::Current
+        } else {
+            Freshness::Stale
+        };
         if self.engine.cluster().freshness() != freshness {
             self.change(Change::Watch(freshness), at);
         }
@@ -310,6 +321,11 @@ impl Planner {
             self.excess.clear();
             self.refuse(BTreeMap::new());
         }
+        // Bans of the past are told with the others, and end before anything is written.
+        let clock = self.clock.now();
+        if self.engine.next_end().is_some_and(|end| end <= clock) {
+            self.change(Change::Clock(clock), Moment::now());
+        }
     }
 
     /// Hands on what changed, if the kernel is free and it is time.
@@ -323,10 +339,10 @@ impl Planner {
         let work = match self.phase {
             Phase::Gathering | Phase::Ended => return,
             Phase::Adopting => {
-                let Update { delta: _, tightened, released } = self.engine.take();
+                let Update { delta: _, tightened, released, barred } = self.engine.take();
                 let ruleset = self.engine.ruleset().clone();
                 self.last_tick = None;
-                Work::Wanted(Wanted { ruleset, tightened, released, since: self.oldest.take() })
+                Work::Wanted(Wanted { ruleset, tightened, released, barred, since: self.oldest.take() })
             }
             Phase::Following => {
                 // Nothing was changed, or nothing that this node's rules depend on.
@@ -402,6 +418,9 @@ impl Planner {
             (Kind::Namespace, cluster.namespaces().count()),
             (Kind::Node, cluster.nodes().count()),
             (Kind::Policy, cluster.policies().count()),
+            (Kind::Ban, cluster.bans().count()),
+            (Kind::Service, cluster.services().count()),
+            (Kind::Exposure, cluster.exposures().count()),
         ];
         for (kind, count) in counts {
             metrics.objects.get_or_create(&kind.into()).set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -417,7 +436,8 @@ impl Planner {
         let now = Instant::now();
         let waits_for_pace = !self.busy && self.has_work();
         let pace = self.pace.next().filter(|_| waits_for_pace);
-        let others = [pace, self.locals.deadline(), self.grace_ends, self.retry_refused];
+        let ban_ends = self.engine.next_end().map(|end| now + self.clock.until(end));
+        let others = [pace, self.locals.deadline(), self.grace_ends, self.retry_refused, ban_ends];
         others.into_iter().flatten().fold(now + TICK, Instant::min)
     }
 
@@ -458,8 +478,15 @@ const fn kind(change: &Change) -> Kind {
         Change::Namespace(..) | Change::NamespaceGone(_) => Kind::Namespace,
         Change::Node(_) | Change::NodeGone(_) => Kind::Node,
         Change::Policy(_) | Change::PolicyGone(_) => Kind::Policy,
+        Change::Ban(_) | Change::BanGone(_) => Kind::Ban,
+        Change::Service(_) | Change::ServiceGone(_) => Kind::Service,
+        Change::Exposure(_) | Change::ExposureGone(_) => Kind::Exposure,
         Change::Links(_) | Change::AddressHeld(_) | Change::AddressFree(_) => Kind::Links,
-        Change::Watch(_) | Change::GraceOver | Change::Refused(_) => Kind::Agent,
+        Change::ApiServers(_)
+        | Change::Clock(_)
+        | Change::Watch(_)
+        | Change::GraceOver
+        | Change::Refused(_) => Kind::Agent,
     }
 }
 

@@ -6,7 +6,7 @@ mod teller;
 use std::collections::BTreeMap;
 
 use podwall_crd::node_report::{Exception, ExceptionReason, ReportedKind};
-use podwall_engine::model::{NodeName, PodUid, PolicyId, Text};
+use podwall_engine::model::{BanId, Named, NodeName, PodUid, PolicyId, Text};
 use podwall_engine::{Change, Cluster, Engine, ObjectRef, Warning};
 use podwall_ruleset::ChainName;
 
@@ -33,6 +33,9 @@ enum Subject {
     Namespace(Text),
     Node(NodeName),
     Policy(PolicyId),
+    Ban(BanId),
+    Service(Named),
+    Exposure(Named),
 }
 
 impl Subject {
@@ -47,7 +50,15 @@ impl Subject {
             Change::NodeGone(name) => Some(Self::Node(name.clone())),
             Change::Policy(policy) => Some(Self::Policy(policy.id.clone())),
             Change::PolicyGone(id) => Some(Self::Policy(id.clone())),
-            Change::Links(_)
+            Change::Ban(ban) => Some(Self::Ban(ban.id.clone())),
+            Change::BanGone(id) => Some(Self::Ban(id.clone())),
+            Change::Exposure(exposure) => Some(Self::Exposure(exposure.id.clone())),
+            Change::ExposureGone(id) => Some(Self::Exposure(id.clone())),
+            Change::Service(service) => Some(Self::Service(service.id.clone())),
+            Change::ServiceGone(id) => Some(Self::Service(id.clone())),
+            Change::ApiServers(_)
+            | Change::Clock(_)
+            | Change::Links(_)
             | Change::AddressHeld(_)
             | Change::AddressFree(_)
             | Change::Watch(_)

@@ -23,7 +23,7 @@ use super::input::{Input, Inputs, Stopping};
 use super::node_report::marks::News;
 use crate::telemetry::server::Telemetry;
 use connection::Connection;
-use kinds::Mirrored;
+use kinds::{Mirrored, Without};
 
 /// Objects of a page, as client-go asks for (`tools/pager`).
 const PAGE: u32 = 500;
@@ -33,6 +33,8 @@ const LIST_LIMIT: Duration = Duration::from_secs(90);
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Bookmarks come about every minute (`cacher.go`): after this long without a word the connection is dead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(150);
+/// How soon a kind that was not there is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A watch that ends sooner did not end by its time-out.
 const HASTE: Duration = Duration::from_secs(1);
 /// Refusals by the server itself after which the version to resume from is given up: a restored etcd may be behind.
@@ -123,11 +125,24 @@ impl<M: Mirrored> Watch<M> {
                     self.page = None;
                     self.connection.failed("the list took longer than its snapshot is kept").await?;
                 }
+                Err(Trouble::Api(error)) if M::WITHOUT == Without::None && is_unknown(&error) => {
+                    self.without().await?;
+                }
                 Err(Trouble::Api(error)) => self.connection.failed(&words(&error)).await?,
                 Err(Trouble::Silent(doing)) => self.connection.failed(&silence(doing)).await?,
                 Err(Trouble::NoList) => self.connection.failed(&strange::<M>()).await?,
             }
         }
+    }
+
+    /// The kind is not there, so no object of it is. Its definition may come at any time.
+    async fn without(&mut self) -> Result<(), Stopping> {
+        self.round += 1;
+        self.forget_unseen().await?;
+        self.connection.stands().await?;
+        self.inputs.send(Input::Complete(M::FEED)).await?;
+        tokio::time::sleep(LOOK_AGAIN).await;
+        Ok(())
     }
 
     async fn pages(&mut self) -> Result<String, Trouble> {
@@ -263,6 +278,11 @@ impl<M: Mirrored> Watch<M> {
             None => Ok(()),
         }
     }
+}
+
+/// Does the server say that there is no such collection? A proxy in between says so in other words, not as a status.
+fn is_unknown(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 fn advance(version: &mut String, seen: Option<&str>) {

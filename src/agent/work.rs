@@ -9,7 +9,7 @@ use std::ops::AddAssign;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use podwall_engine::Update;
+use podwall_engine::{Barred, Update};
 use podwall_ruleset::{ChainName, ForeignChange, Ruleset};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -49,6 +49,8 @@ pub struct Wanted {
     pub tightened: BTreeSet<IpAddr>,
     /// Local addresses none of whose flows may live on.
     pub released: BTreeSet<IpAddr>,
+    /// Whether all flows must be asked again whether a ban or a guarded door forbids them.
+    pub barred: Barred,
     /// When the oldest change in it was received, if it carries changes.
     pub since: Option<Instant>,
 }

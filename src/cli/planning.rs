@@ -3,6 +3,7 @@ use clap::{Args, ValueEnum};
 use ipnetwork::IpNetwork;
 use podwall_engine::options::SpoofGuard;
 use podwall_engine::{Options, PendingMode, PodRanges};
+use podwall_ruleset::{PortRange, Protocol};
 
 /// How local addresses without a verdict are treated.
 #[derive(Debug, Clone, Args)]
@@ -14,6 +15,12 @@ pub struct PlanFlags {
     /// This node's pod ranges: `auto` takes the Node's podCIDRs if every known pod agrees; `off`; or CIDRs with commas
     #[arg(long, value_name = "auto|off|CIDR,..", default_value = "auto", value_parser = pod_ranges)]
     pod_cidrs: PodRanges,
+    /// Addresses and CIDRs that no ban covers, beside those of nodes and API servers
+    #[arg(long, value_name = "CIDR,..", value_delimiter = ',', value_parser = network)]
+    never_ban: Vec<IpNetwork>,
+    /// TCP ports of the node that bans wider than /16 (IPv4) or /32 (IPv6) leave open: SSH, API server, kubelet
+    #[arg(long, value_name = "PORT,..", value_delimiter = ',', default_values_t = [22, 6443, 10250])]
+    management_ports: Vec<u16>,
     /// How source addresses that pods forge are told
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     spoof_guard: Guard,
@@ -53,8 +60,20 @@ impl PlanFlags {
             Guard::ReversePath => SpoofGuard::ReversePath,
             Guard::Off => SpoofGuard::Off,
         };
-        Options { pending, pod_ranges: self.pod_cidrs.clone(), spoof_guard, ..Options::default() }
+        let management = |port: &u16| (Protocol::TCP, PortRange::single(*port));
+        Options {
+            pending,
+            pod_ranges: self.pod_cidrs.clone(),
+            spoof_guard,
+            never_banned: self.never_ban.clone(),
+            management_ports: self.management_ports.iter().map(management).collect(),
+            ..Options::default()
+        }
     }
+}
+
+fn network(text: &str) -> Result<IpNetwork, String> {
+    text.trim().parse().map_err(|_| format!("{text:?} is neither an address nor a CIDR"))
 }
 
 fn pod_ranges(text: &str) -> Result<PodRanges, String> {

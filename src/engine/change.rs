@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use podwall_ruleset::ChainName;
+use podwall_ruleset::{ChainName, Deadline};
 
-use crate::model::{Labels, Links, Node, NodeName, Pod, PodUid, Policy, PolicyId, Text};
+use crate::model::{
+    Ban, BanId, Exposure, Labels, Links, Named, Node, NodeName, Pod, PodUid, Policy, PolicyId, Service, Text,
+};
 
 /// One change of what the engine knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,22 @@ pub enum Change {
     Policy(Policy),
     /// A policy is gone.
     PolicyGone(PolicyId),
+    /// A ban is as given.
+    Ban(Ban),
+    /// A ban is gone.
+    BanGone(BanId),
+    /// A Service is as given.
+    Service(Service),
+    /// A Service is gone.
+    ServiceGone(Named),
+    /// A ServiceExposure is as given.
+    Exposure(Exposure),
+    /// A ServiceExposure is gone.
+    ExposureGone(Named),
+    /// Addresses of API servers, whole: never banned (decision B1).
+    ApiServers(BTreeSet<IpAddr>),
+    /// It is this late: what ends by now has ended. Time does not go back.
+    Clock(Deadline),
     /// The host's interfaces and routes, whole.
     Links(Links),
     /// The kernel still judges this address, and perhaps its pod is still there: kept shut unless somebody owns it,

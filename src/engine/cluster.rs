@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use podwall_ruleset::{ChainName, LinkName};
+use podwall_ruleset::{ChainName, Deadline, LinkName};
 
 use crate::change::{Change, Freshness};
-use crate::model::{Labels, Life, Links, Node, NodeName, Pod, PodUid, Policy, PolicyId, Sharing, Text, Tier};
+use crate::model::{
+    Ban, BanId, Exposure, Labels, Life, Links, Named, Node, NodeName, Pod, PodUid, Policy, PolicyId, Service,
+    Sharing, Text, Tier,
+};
 
 /// The store.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +27,11 @@ pub struct Cluster {
     namespaces: BTreeMap<Text, Labels>,
     nodes: BTreeMap<NodeName, Node>,
     policies: BTreeMap<PolicyId, Arc<Policy>>,
+    bans: BTreeMap<BanId, Arc<Ban>>,
+    services: BTreeMap<Named, Arc<Service>>,
+    exposures: BTreeMap<Named, Arc<Exposure>>,
+    api_servers: BTreeSet<IpAddr>,
+    clock: Deadline,
     links: Links,
     link_addresses: BTreeMap<LinkName, BTreeSet<IpAddr>>,
     held: BTreeSet<IpAddr>,
@@ -44,6 +52,16 @@ impl Cluster {
             Change::NodeGone(name) => drop(self.nodes.remove(&name)),
             Change::Policy(policy) => drop(self.policies.insert(policy.id.clone(), Arc::new(policy))),
             Change::PolicyGone(id) => drop(self.policies.remove(&id)),
+            Change::Ban(ban) => drop(self.bans.insert(ban.id.clone(), Arc::new(ban))),
+            Change::BanGone(id) => drop(self.bans.remove(&id)),
+            Change::Service(service) => drop(self.services.insert(service.id.clone(), Arc::new(service))),
+            Change::ServiceGone(id) => drop(self.services.remove(&id)),
+            Change::Exposure(exposure) => {
+                drop(self.exposures.insert(exposure.id.clone(), Arc::new(exposure)))
+            }
+            Change::ExposureGone(id) => drop(self.exposures.remove(&id)),
+            Change::ApiServers(addresses) => self.api_servers = addresses,
+            Change::Clock(now) => self.clock = self.clock.max(now),
             Change::Links(links) => self.put_links(links),
             Change::AddressHeld(address) if self.owner(address).is_none() => self.hold(address),
             Change::AddressHeld(_) => {}
@@ -139,7 +157,17 @@ impl Cluster {
         let grace = self.grace_over.then_some(Change::GraceOver);
         let host = [Change::Links(self.links.clone()), Change::Watch(self.freshness)];
         let refused = [Change::Refused(self.refused.clone())];
-        nodes.chain(spaces).chain(policies).chain(refused).chain(pods).chain(held).chain(host).chain(grace)
+        let barriers = self.barrier_changes();
+        let rules = nodes.chain(spaces).chain(policies).chain(refused).chain(barriers);
+        rules.chain(pods).chain(held).chain(host).chain(grace)
+    }
+
+    fn barrier_changes(&self) -> impl Iterator<Item = Change> {
+        let first = [Change::Clock(self.clock), Change::ApiServers(self.api_servers.clone())];
+        let bans = self.bans.values().map(|ban| Change::Ban(ban.as_ref().clone()));
+        let exposures = self.exposures.values().map(|exposure| Change::Exposure(exposure.as_ref().clone()));
+        let services = self.services.values().map(|service| Change::Service(service.as_ref().clone()));
+        first.into_iter().chain(bans).chain(exposures).chain(services)
     }
 
     /// Every pod, in order of UID.
@@ -228,6 +256,56 @@ impl Cluster {
         self.policies.range(first..).take_while(of_home).map(|(_, policy)| policy)
     }
 
+    /// A ban.
+    pub fn ban(&self, id: &BanId) -> Option<&Arc<Ban>> {
+        self.bans.get(id)
+    }
+
+    /// Every ban, its time over or not.
+    pub fn bans(&self) -> impl Iterator<Item = &Arc<Ban>> {
+        self.bans.values()
+    }
+
+    /// A Service.
+    pub fn service(&self, id: &Named) -> Option<&Arc<Service>> {
+        self.services.get(id)
+    }
+
+    /// Every Service.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// Services of a namespace.
+    pub fn services_in(&self, namespace: &Text) -> impl Iterator<Item = &Arc<Service>> {
+        in_namespace(&self.services, namespace)
+    }
+
+    /// A ServiceExposure.
+    pub fn exposure(&self, id: &Named) -> Option<&Arc<Exposure>> {
+        self.exposures.get(id)
+    }
+
+    /// Every ServiceExposure.
+    pub fn exposures(&self) -> impl Iterator<Item = &Arc<Exposure>> {
+        self.exposures.values()
+    }
+
+    /// ServiceExposures of a namespace.
+    pub fn exposures_in(&self, namespace: &Text) -> impl Iterator<Item = &Arc<Exposure>> {
+        in_namespace(&self.exposures, namespace)
+    }
+
+    /// Addresses of API servers, as far as they are told.
+    pub const fn api_servers(&self) -> &BTreeSet<IpAddr> {
+        &self.api_servers
+    }
+
+    /// How late it is.
+    pub const fn clock(&self) -> Deadline {
+        self.clock
+    }
+
     /// The host's interfaces.
     pub const fn links(&self) -> &Links {
         &self.links
@@ -278,6 +356,15 @@ impl Cluster {
     pub const fn refused(&self) -> &BTreeSet<ChainName> {
         &self.refused
     }
+}
+
+fn in_namespace<'a, T>(
+    all: &'a BTreeMap<Named, Arc<T>>,
+    namespace: &Text,
+) -> impl Iterator<Item = &'a Arc<T>> + use<'a, T> {
+    let (home, first) =
+        (Text::clone(namespace), Named { namespace: Text::clone(namespace), name: Text::from("") });
+    all.range(first..).take_while(move |(id, _)| id.namespace == home).map(|(_, object)| object)
 }
 
 fn remove_from<K: Ord + Clone, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {

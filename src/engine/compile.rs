@@ -1,6 +1,7 @@
 //! Resolved policy into chains and sets: the layout of ARCHITECTURE.md, nothing else.
+pub mod bans;
 pub mod base;
-pub mod intervals;
+pub mod exposures;
 pub mod names;
 pub mod policy_chain;
 

@@ -4,6 +4,7 @@
 //! or meaning it may have altered; each is looked at once for membership (`members`) and, if it is this node's,
 //! once for its verdicts (`locals`). The law: the ruleset is always what [`plan`](crate::plan::plan) would compute
 //! from the same cluster, byte for byte.
+mod barriers;
 mod locals;
 mod members;
 mod reach;
@@ -13,17 +14,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use podwall_ruleset::{ChainName, Delta, Family, Key, Recorder, Ruleset, SetName, Value};
+use podwall_ruleset::{ChainName, Deadline, Delta, Family, Key, Recorder, Ruleset, SetName, Value};
 
 use crate::change::Change;
 use crate::cluster::Cluster;
-use crate::compile::base::{self, BaseRequest};
+use crate::compile::base::{self, Barriers, BaseRequest};
 use crate::compile::names;
+use crate::model::ban::{BanId, Way};
 use crate::model::{Labels, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
 use crate::options::Options;
 use crate::plan::{self, Condition, Origins, Plan};
+use crate::recheck::Barred;
 use crate::resolve;
 
+use barriers::State;
 use locals::{LiveChain, Local};
 use members::LiveGroup;
 use reach::Reach;
@@ -38,6 +42,8 @@ pub struct Update {
     pub tightened: BTreeSet<IpAddr>,
     /// Local addresses whose pod went or was replaced: none of their old flows may live on (F5).
     pub released: BTreeSet<IpAddr>,
+    /// Whether all flows must be asked again whether a ban or a guarded door forbids them.
+    pub barred: Barred,
 }
 
 /// One node's view of the cluster, kept up to date.
@@ -58,13 +64,15 @@ pub struct Engine {
     misfits: BTreeMap<IpAddr, Condition>,
     tightened: BTreeSet<IpAddr>,
     released: BTreeSet<IpAddr>,
+    barriers: State,
 }
 
 impl Engine {
     /// An engine for one node, knowing nothing yet. Its ruleset is the fixed part already.
     pub fn new(node: NodeName, options: Options) -> Self {
         let cluster = Cluster::default();
-        let base = plan::base_request(&cluster, 0, 0);
+        let base = plan::base_request(&cluster, 0, 0, Barriers::default());
+        let barriers = State::new(&options);
         let mut engine = Self {
             node,
             options,
@@ -81,6 +89,7 @@ impl Engine {
             misfits: BTreeMap::new(),
             tightened: BTreeSet::new(),
             released: BTreeSet::new(),
+            barriers,
         };
         engine.put_base();
         engine.reread_ranges();
@@ -112,10 +121,17 @@ impl Engine {
             Change::NamespaceGone(name) => self.namespace(name, None),
             Change::Policy(policy) => self.policy(policy),
             Change::PolicyGone(id) => self.policy_gone(&id),
-            Change::Node(_) | Change::NodeGone(_) => {
-                self.cluster.apply(change);
-                self.reread_ranges();
-            }
+            Change::Node(node) if self.cluster.node(&node.name) == Some(&node) => {}
+            Change::Node(node) => self.node_told(node.name.clone(), Change::Node(node)),
+            Change::NodeGone(name) => self.node_told(name.clone(), Change::NodeGone(name)),
+            Change::ApiServers(addresses) => self.api_servers(addresses),
+            Change::Ban(ban) => self.ban(ban),
+            Change::BanGone(id) => self.ban_gone(id),
+            Change::Clock(now) => self.clock(now),
+            Change::Service(service) => self.service(service),
+            Change::ServiceGone(id) => self.service_gone(&id),
+            Change::Exposure(exposure) => self.exposure(exposure),
+            Change::ExposureGone(id) => self.exposure_gone(id),
             Change::Links(_) => {
                 self.cluster.apply(change);
                 self.sync_links();
@@ -140,6 +156,7 @@ impl Engine {
             delta: self.recorder.take_delta(),
             tightened: std::mem::take(&mut self.tightened),
             released: std::mem::take(&mut self.released),
+            barred: std::mem::take(&mut self.barriers.tighter),
         }
     }
 
@@ -175,6 +192,21 @@ impl Engine {
         conditions
     }
 
+    /// When the next ban ends: a [`Change::Clock`] is due then.
+    pub fn next_end(&self) -> Option<Deadline> {
+        self.barriers.next_end()
+    }
+
+    /// Is the address never banned (decision B1)?
+    pub fn spares(&self, address: IpAddr) -> bool {
+        self.barriers.spares(address)
+    }
+
+    /// The bans that hold an address on this node just now, in one direction.
+    pub fn banned_by(&self, address: IpAddr, way: Way) -> BTreeSet<BanId> {
+        self.barriers.holders_of(address, way)
+    }
+
     /// Where every chain and rule now in the ruleset comes from.
     pub fn origins(&self) -> Origins {
         let mut origins = Origins::default();
@@ -191,12 +223,16 @@ impl Engine {
         }
         let mut addresses: BTreeSet<IpAddr> = pod.addresses.iter().copied().collect();
         addresses.extend(old.iter().flat_map(|old| old.addresses.iter().copied()));
+        let uid = pod.uid.clone();
         self.with_owners(addresses, Change::Pod(pod));
+        let new = self.cluster.pod(&uid).cloned();
+        self.host_ports_changed(&[old, new]);
     }
 
     fn pod_gone(&mut self, uid: &PodUid) {
         let Some(old) = self.cluster.pod(uid).cloned() else { return };
         self.with_owners(old.addresses.iter().copied().collect(), Change::PodGone(uid.clone()));
+        self.host_ports_changed(&[Some(old)]);
     }
 
     /// Takes in a change of pods, then looks at each address it may concern.
@@ -213,6 +249,13 @@ impl Engine {
             self.refresh_fit(address, new.as_deref());
             self.refresh_local(address);
         }
+    }
+
+    fn node_told(&mut self, name: NodeName, change: Change) {
+        let old = self.cluster.node(&name).map(|node| node.addresses.clone()).unwrap_or_default();
+        self.cluster.apply(change);
+        self.reread_ranges();
+        self.node_changed(&name, &old);
     }
 
     fn namespace(&mut self, name: Text, labels: Option<Labels>) {
@@ -279,9 +322,15 @@ impl Engine {
         for (name, spec) in base::sets(&self.base) {
             self.recorder.put_set(&name, spec);
         }
-        for (name, chain) in base::chains(&self.base, &self.options) {
-            if self.recorder.ruleset().chains.get(&name).map(AsRef::as_ref) != Some(&chain) {
-                self.recorder.put_chain(&name, chain);
+        let chains = base::chains(&self.base, &self.options);
+        for (name, chain) in &chains {
+            if self.recorder.ruleset().chains.get(name).map(AsRef::as_ref) != Some(chain) {
+                self.recorder.put_chain(name, chain.clone());
+            }
+        }
+        for name in base::passing_chains() {
+            if !chains.contains_key(&name) {
+                self.recorder.drop_chain(&name);
             }
         }
     }
@@ -289,7 +338,7 @@ impl Engine {
     /// Follows the size of the node and the end of the grace period.
     fn rebase(&mut self) {
         let v4 = self.locals.len() - self.locals_v6;
-        let wanted = plan::base_request(&self.cluster, v4, self.locals_v6);
+        let wanted = plan::base_request(&self.cluster, v4, self.locals_v6, self.barriers.barriers());
         if wanted == self.base {
             return;
         }
@@ -304,6 +353,7 @@ impl Engine {
 
     /// What depends on the whole rather than on one address.
     fn settle(&mut self) {
+        self.rewrite_barriers();
         self.rebase();
         let usable =
             self.range_condition().is_none() && plan::armed(&self.cluster, &self.node, &self.options);

@@ -2,19 +2,24 @@
 //!
 //! Pods, namespaces and nodes come as trimmed types. Policies come as raw JSON, because what we do not know in a
 //! policy has to be noticed: an unknown field closes the smallest thing that holds it, and is reported.
+mod ban;
 mod network_policy;
 mod pod;
 mod raw;
+mod service;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use k8s_meta::ObjectMeta;
+use podwall_crd::ban::INTERFACE_GROUP_ANNOTATION;
 use podwall_crd::{Namespace, Node};
+use podwall_ruleset::LinkName;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -22,8 +27,10 @@ use crate::change::Change;
 use crate::model::{self, Labels, NodeName, PodUid, Text};
 use crate::warning::{ObjectRef, Warning};
 
+pub use ban::{ban, ktban};
 pub use network_policy::network_policy;
 pub use pod::pod;
+pub use service::{exposure, service};
 
 use podwall_crd::meta as k8s_meta;
 
@@ -54,7 +61,19 @@ pub fn node(node: &Node) -> model::Node {
         labels: labels(&node.metadata),
         addresses: addresses.iter().filter_map(|a| address(a.address.as_deref()?)).collect(),
         pod_ranges: ranges.iter().filter_map(|range| cidr(range)).collect(),
+        link_groups: link_groups(&node.metadata),
     }
+}
+
+/// Groups of interfaces, from a node's annotations. What is no name of an interface is left out.
+fn link_groups(meta: &ObjectMeta) -> BTreeMap<Text, BTreeSet<LinkName>> {
+    let annotations = meta.annotations.iter().flatten();
+    let group = |(key, names): (&String, &String)| {
+        let group = key.strip_prefix(INTERFACE_GROUP_ANNOTATION)?;
+        let names = names.split(',').filter_map(|name| LinkName::new(name.trim()).ok()).collect();
+        Some((Text::from(group), names))
+    };
+    annotations.filter_map(group).collect()
 }
 
 /// The change that applies one object of a manifest; `None` for kinds podwall has no use for.
@@ -71,6 +90,19 @@ pub fn object(raw: &Value) -> Result<Option<(Change, Vec<Warning>)>, Warning> {
         ("networking.k8s.io/v1", "NetworkPolicy") => {
             let read = network_policy(raw)?;
             (Change::Policy(read.policy), read.warnings)
+        }
+        ("v1", "Service") => (Change::Service(service(&typed(raw, "Service")?)?), Vec::new()),
+        ("podwall.dev/v1alpha1", "Ban") => {
+            let (ban, warnings) = ban(raw)?;
+            (Change::Ban(ban), warnings)
+        }
+        ("k8s.sers.dev/v1alpha1", "Ktban") => {
+            let (ban, warnings) = ktban(raw)?;
+            (Change::Ban(ban), warnings)
+        }
+        ("podwall.dev/v1alpha1", "ServiceExposure") => {
+            let (exposure, warnings) = exposure(raw)?;
+            (Change::Exposure(exposure), warnings)
         }
         (_, "Pod" | "Namespace" | "Node" | "NetworkPolicy") if is_upstream(group) => {
             return Err(Warning {
@@ -91,10 +123,18 @@ pub fn removal(change: &Change) -> Option<Change> {
         Change::Namespace(name, _) => Some(Change::NamespaceGone(name.clone())),
         Change::Node(node) => Some(Change::NodeGone(node.name.clone())),
         Change::Policy(policy) => Some(Change::PolicyGone(policy.id.clone())),
+        Change::Ban(ban) => Some(Change::BanGone(ban.id.clone())),
+        Change::Service(service) => Some(Change::ServiceGone(service.id.clone())),
+        Change::Exposure(exposure) => Some(Change::ExposureGone(exposure.id.clone())),
         Change::PodGone(_)
         | Change::NamespaceGone(_)
         | Change::NodeGone(_)
         | Change::PolicyGone(_)
+        | Change::BanGone(_)
+        | Change::ServiceGone(_)
+        | Change::ExposureGone(_)
+        | Change::ApiServers(_)
+        | Change::Clock(_)
         | Change::Links(_)
         | Change::AddressHeld(_)
         | Change::AddressFree(_)

@@ -1,9 +1,11 @@
 //! The cluster in podwall's own words. No Kubernetes type passes beyond `ingest`; what is here is valid.
+pub mod ban;
 pub mod policy;
 pub mod port;
 pub mod selector;
+pub mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,9 +13,13 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use podwall_ruleset::{LinkName, Protocol};
 
+use service::HostPort;
+
+pub use ban::{Ban, BanId};
 pub use policy::{Action, Direction, IpBlock, Peer, Peers, Policy, PolicyId, PolicyRule, Tier};
 pub use port::{PortMatch, PortSpec, Ports};
 pub use selector::{Labels, PeerSelector, Requirement, Scope, Selector};
+pub use service::{Exposure, Named, Service};
 
 /// Shared text: names and labels are held once and pointed to.
 pub type Text = Arc<str>;
@@ -92,6 +98,8 @@ pub struct Pod {
     pub started: Option<Text>,
     /// Named ports of containers and sidecars, sorted.
     pub ports: Vec<NamedPort>,
+    /// Ports its node answers for, sorted.
+    pub host_ports: Vec<HostPort>,
 }
 
 impl Pod {
@@ -128,6 +136,8 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// Pod ranges.
     pub pod_ranges: Vec<IpNetwork>,
+    /// What the node calls some of its interfaces together.
+    pub link_groups: BTreeMap<Text, BTreeSet<LinkName>>,
 }
 
 /// How a local pod address hangs on the node, as the host's routes tell.

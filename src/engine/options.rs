@@ -1,5 +1,6 @@
 //! What an operator chooses, and what it defaults to. Both the plan and the compiler look at it.
 use ipnetwork::IpNetwork;
+use podwall_ruleset::{PortRange, Protocol};
 
 /// When an address of this node without a verdict is dropped (decision L7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +36,19 @@ pub enum SpoofGuard {
     Off,
 }
 
+/// Whether bans that reject do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rejection {
+    /// The sender is told.
+    #[default]
+    Told,
+    /// The packet filter cannot tell: they drop.
+    Silent,
+}
+
+/// SSH, the API server, the kubelet.
+const MANAGEMENT_PORTS: [u16; 3] = [22, 6443, 10250];
+
 /// What an operator chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -44,6 +58,12 @@ pub struct Options {
     pub pod_ranges: PodRanges,
     /// See [`SpoofGuard`].
     pub spoof_guard: SpoofGuard,
+    /// Who is never banned, beside nodes and API servers (decision B1).
+    pub never_banned: Vec<IpNetwork>,
+    /// Whether bans that reject do.
+    pub rejection: Rejection,
+    /// What wide bans leave open on the node itself.
+    pub management_ports: Vec<(Protocol, PortRange)>,
     /// NFLOG group of drop records.
     pub log_group: u16,
     /// Bytes of a dropped packet in its record.
@@ -58,6 +78,9 @@ impl Default for Options {
             pending: PendingMode::default(),
             pod_ranges: PodRanges::default(),
             spoof_guard: SpoofGuard::default(),
+            never_banned: Vec::new(),
+            rejection: Rejection::default(),
+            management_ports: MANAGEMENT_PORTS.map(|port| (Protocol::TCP, PortRange::single(port))).to_vec(),
             log_group: 64,
             log_snaplen: 96,
             log_rate: 10,

@@ -2,6 +2,8 @@
 //!
 //! Deliberately plain: it scans everything and keeps nothing. The [`Engine`](crate::Engine) must come to the same
 //! bytes step by step.
+mod fence;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -14,12 +16,14 @@ use podwall_ruleset::{
 
 use crate::change::Freshness;
 use crate::cluster::Cluster;
-use crate::compile::base::{self, BaseRequest};
-use crate::compile::intervals::Intervals;
+use crate::compile::base::{self, Barriers, BaseRequest};
 use crate::compile::{ChainRequest, Compiled, names};
+use crate::intervals::Intervals;
 use crate::model::{Direction, NodeName, Pod, PolicyId};
 use crate::options::{Options, PendingMode, PodRanges};
 use crate::resolve::{self, Governing, SubjectPorts};
+
+use fence::Fence;
 
 /// Something the operator should know about this node as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,10 +124,12 @@ pub fn plan(cluster: &Cluster, node: &NodeName, options: &Options) -> Plan {
         cluster.addresses().filter(|(_, pod)| resolve::local(pod, node)).collect();
     let all = locals.iter().map(|(address, _)| address).chain(cluster.held());
     let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) = all.partition(|address| Family::of(address) == Family::V4);
-    let request = base_request(cluster, v4.len(), v6.len());
+    let fence = Fence::of(cluster, node, options);
+    let request = base_request(cluster, v4.len(), v6.len(), fence.barriers());
     let mut planner =
         Planner { cluster, options, request, recorder: Recorder::default(), origins: Origins::default() };
     planner.fixed();
+    planner.fence(fence);
     let mut isolated = Isolated::default();
     for (address, pod) in &locals {
         planner.local(*address, pod, &mut isolated);
@@ -244,8 +250,13 @@ impl Planner<'_> {
 }
 
 /// Sizes and switches of the fixed part, for so many local addresses of each family (those kept shut included).
-pub fn base_request(cluster: &Cluster, v4: usize, v6: usize) -> BaseRequest {
-    BaseRequest { size4: base::map_size(v4), size6: base::map_size(v6), grace_over: cluster.grace_over() }
+pub fn base_request(cluster: &Cluster, v4: usize, v6: usize, barriers: Barriers) -> BaseRequest {
+    BaseRequest {
+        size4: base::map_size(v4),
+        size6: base::map_size(v6),
+        grace_over: cluster.grace_over(),
+        barriers,
+    }
 }
 
 /// Who governs the pod in that direction, with what its chain needs to know of it; `None`: open.

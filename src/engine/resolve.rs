@@ -2,6 +2,8 @@
 //!
 //! Owns the upstream rule that being selected is what isolates (policy-semantics N2). Cost: the policies of the
 //! pod's namespace for [`governing`]; nothing here looks at all pods.
+pub mod bans;
+pub mod exposures;
 pub mod group;
 
 use std::sync::Arc;

@@ -218,6 +218,14 @@ label! {
     Node = "node",
     /// Policies of any kind.
     Policy = "policy",
+    /// Bans.
+    Ban = "ban",
+    /// Bans of kubetables.
+    Ktban = "ktban",
+    /// Services.
+    Service = "service",
+    /// ServiceExposures.
+    Exposure = "serviceexposure",
     /// The host's interfaces and routes.
     Links = "links",
     /// The agent's own state: watches, grace period, refusals.

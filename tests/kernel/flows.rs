@@ -139,7 +139,7 @@ fn while_flows_are_judged_again_the_forbidden_ones_are_silent_before_any_is_dele
     rig.learn(&[policy("red/cat", FROM_ANTS)]);
     for filter in rig.filters.values_mut() {
         let update = filter.commit();
-        let armed = recheck::arm(filter.standing(), &update.tightened);
+        let armed = recheck::arm(filter.standing(), &update.tightened, update.barred);
         filter.carry_out(&armed);
     }
     let answered = talk::exchange_all(&mut talks, by_ant);

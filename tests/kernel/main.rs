@@ -14,11 +14,13 @@
 )]
 mod adoption;
 mod adversary;
+mod bans;
 mod bridged;
 mod churn;
 mod commands;
 mod conformance;
 mod crash;
+mod exposure;
 mod flows;
 mod lock;
 mod meddling;

@@ -6,11 +6,12 @@
 //!
 //! What stands is kept as text, so that a commit sends what differs and nothing else.
 use std::io;
+use std::time::SystemTime;
 
 use podwall_ruleset::fake::apply_op;
 use podwall_ruleset::{
-    Atomicity, Backend, BackendError, Capabilities, Count, Counter, Family, Guard, Observed, Op, Receipt,
-    Refusal, Ruleset, Transaction,
+    Atomicity, Backend, BackendError, Capabilities, Count, Counter, Deadline, Family, Guard, Hit, Observed,
+    Op, Receipt, Refusal, Ruleset, Transaction,
 };
 
 use crate::exec::{self, Said};
@@ -81,6 +82,7 @@ impl Iptables {
             atomicity: Atomicity::PerTable,
             reverse_path: probed.reverse_path,
             log: probed.log,
+            reject: false,
             ipv6: probed.ipv6,
         };
         let families =
@@ -149,7 +151,7 @@ impl Iptables {
     fn carry_out(&self, standing: &mut Standing, plan: Plan, ops: &[Op]) -> Result<Receipt, BackendError> {
         let Plan { ruleset, change, edits } = plan;
         let mut receipt = Receipt::default();
-        let first = edits.first(&standing.image);
+        let first = edits.first(&standing.image, now());
         if !first.ops.is_empty() {
             note(&mut receipt, &first.text, first.ops.len());
             let said = exec::run("ipset", &["restore", "-exist"], first.text.clone()).map_err(failed)?;
@@ -203,7 +205,7 @@ impl Iptables {
             }
         }
         // Line by line, because what was not done cannot be taken back.
-        for line in edits.undo(standing).text.lines() {
+        for line in edits.undo(standing, now()).text.lines() {
             exec::run("ipset", &["restore", "-exist"], format!("{line}\n")).map_err(failed)?;
         }
         Ok(())
@@ -310,6 +312,14 @@ impl Backend for Iptables {
         }
         Ok(found)
     }
+
+    fn hits(&mut self) -> Result<Vec<Hit>, BackendError> {
+        let said = exec::run("ipset", &["save"], String::new()).map_err(failed)?;
+        if !said.status.success() {
+            return Err(unread("ipset", &said.stderr));
+        }
+        Ok(ipset::hits(&said.stdout))
+    }
 }
 
 fn note(receipt: &mut Receipt, text: &str, lines: usize) {
@@ -360,6 +370,12 @@ pub(crate) fn destroy(edits: &ipset::Edits) -> Result<Vec<(String, crate::image:
 pub(crate) fn unread(program: &str, reason: &str) -> BackendError {
     let source = io::Error::other(reason.trim().to_owned());
     BackendError::Io { doing: format!("reading what stands: {program}: {source}"), source }
+}
+
+/// What ends is counted from here.
+fn now() -> Deadline {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Deadline(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// What a program's refusal means.

@@ -1,8 +1,8 @@
 //! The text of `ipset restore`, and the reading of `ipset save`.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use podwall_ruleset::{BackendError, Growth, Op, Ruleset, SetName, SetSpec};
+use podwall_ruleset::{BackendError, Deadline, Growth, Hit, Key, Op, Ruleset, SetName, SetSpec, Value};
 
 use crate::image::{Image, Ipset};
 use crate::lower::{Unsuited, set};
@@ -74,30 +74,34 @@ impl Edits {
                 }
             }
             Op::AddElements(name, elements) => {
-                self.members(index, (name, after), elements.iter().map(|(key, _)| key), true)?;
+                self.members(index, (name, after), elements.iter().cloned(), true)?;
             }
-            Op::RemoveElements(name, keys) => self.members(index, (name, before), keys.iter(), false)?,
+            Op::RemoveElements(name, keys) => {
+                let held =
+                    |key: &Key| before.sets.get(name).and_then(|set| set.get(key)).unwrap_or(Value::Member);
+                self.members(index, (name, before), keys.iter().map(|key| (key.clone(), held(key))), false)?;
+            }
             Op::AddTable | Op::AddChain(..) | Op::AddRules(..) | Op::FlushChain(_) | Op::DeleteChain(_) => {}
         }
         Ok(())
     }
 
-    fn members<'a>(
+    fn members(
         &mut self,
         index: usize,
         (name, ruleset): (&SetName, &Ruleset),
-        keys: impl Iterator<Item = &'a podwall_ruleset::Key>,
+        elements: impl Iterator<Item = (Key, Value)>,
         there: bool,
     ) -> Result<(), Unsuited> {
         let Some(spec) = ruleset.sets.get(name).map(|set| set.spec) else { return Ok(()) };
         let Some(edit) = self.edit(index, name, spec)? else { return Ok(()) };
-        for key in keys {
-            if let podwall_ruleset::Key::Pair(source, destination) = key
+        for (key, value) in elements {
+            if let Key::Pair(source, destination) = &key
                 && source != destination
             {
                 return Err(Unsuited::new(format!("a pair of two addresses in {name}")));
             }
-            edit.members.extend(set::members(key).into_iter().map(|member| (member, there)));
+            edit.members.extend(set::members(&key, &value).into_iter().map(|member| (member, there)));
         }
         Ok(())
     }
@@ -117,7 +121,7 @@ impl Edits {
 
     /// Everything before the rules change. Where a set that opens changes, what goes goes first; where one that
     /// closes does, what comes comes first: each line is a commit of its own.
-    pub(crate) fn first(&self, standing: &Image) -> Script {
+    pub(crate) fn first(&self, standing: &Image, now: Deadline) -> Script {
         let mut script = Script::default();
         for (name, edit) in &self.0 {
             if edit.destroy {
@@ -138,16 +142,23 @@ impl Edits {
                 let changed = edit.members.iter().filter(move |(_, wanted)| **wanted == there);
                 changed.filter(move |(member, _)| is_there(member) != there).map(|(member, _)| member)
             };
+            // Those that only end at another time are added over what stands.
+            let stay: BTreeSet<&str> = wanted(true).map(|member| address(member)).collect();
             for there in if edit.growth == Growth::Closes { [true, false] } else { [false, true] } {
-                let verb = if there { "add" } else { "del" };
-                wanted(there).for_each(|member| script.line(edit.op, format_args!("{verb} {name} {member}")));
+                for member in wanted(there) {
+                    if there {
+                        script.line(edit.op, format_args!("add {name} {}", timed(member, now)));
+                    } else if !stay.contains(address(member)) {
+                        script.line(edit.op, format_args!("del {name} {}", address(member)));
+                    }
+                }
             }
         }
         script
     }
 
     /// Takes [`Self::first`] back.
-    pub(crate) fn undo(&self, standing: &Image) -> Script {
+    pub(crate) fn undo(&self, standing: &Image, now: Deadline) -> Script {
         let mut script = Script::default();
         for (name, edit) in self.0.iter().filter(|(_, edit)| !edit.destroy) {
             let old = standing.sets.get(name);
@@ -156,15 +167,18 @@ impl Edits {
                 let Some(old) = old else { continue };
                 script.line(edit.op, format_args!("create {name} {}", old.create));
                 for member in &old.members {
-                    script.line(edit.op, format_args!("add {name} {member}"));
+                    script.line(edit.op, format_args!("add {name} {}", timed(member, now)));
                 }
                 continue;
             }
+            let held: BTreeSet<&str> =
+                old.iter().flat_map(|old| old.members.iter().map(|member| address(member))).collect();
             for (member, wanted) in &edit.members {
                 let was = old.is_some_and(|old| old.members.contains(member));
-                if was != *wanted {
-                    let verb = if was { "add" } else { "del" };
-                    script.line(edit.op, format_args!("{verb} {name} {member}"));
+                if was && !*wanted {
+                    script.line(edit.op, format_args!("add {name} {}", timed(member, now)));
+                } else if !was && *wanted && !held.contains(address(member)) {
+                    script.line(edit.op, format_args!("del {name} {}", address(member)));
                 }
             }
         }
@@ -205,6 +219,56 @@ impl Edits {
     }
 }
 
+/// The member without its comment.
+fn address(member: &str) -> &str {
+    member.split(' ').next().unwrap_or(member)
+}
+
+/// The longest the kernel lets an element live, in seconds (`IPSET_MAX_TIMEOUT`); what lives longer it keeps until
+/// somebody takes it out.
+const LONGEST: u64 = u32::MAX as u64 / 1000 / 2;
+
+/// The member as it is added: with the seconds it has left, rounded up.
+fn timed(member: &str, now: Deadline) -> String {
+    let Some((address, end)) = member.split_once(" comment ") else { return member.to_owned() };
+    let Ok(end) = end.trim_matches('"').parse().map(Deadline) else { return member.to_owned() };
+    let left = end.keep_for(now).as_millis().div_ceil(1000);
+    let left = u64::try_from(left).ok().filter(|left| *left <= LONGEST).unwrap_or(0);
+    format!("{address} timeout {left} comment \"{}\"", end.0)
+}
+
+/// Elements of sets of bans that packets met.
+pub(crate) fn hits(text: &str) -> Vec<Hit> {
+    let hit = |line: &str| {
+        let mut words = line.strip_prefix("add pw")?.split(' ');
+        let set = words.next()?.strip_prefix(['b', 'n'])?.strip_prefix('_')?;
+        let (key, mut rest) = (words.next()?, words);
+        let mut number = |word: &str| rest.by_ref().skip_while(|w| *w != word).nth(1)?.parse::<u64>().ok();
+        let (packets, bytes) = (number("packets").filter(|packets| *packets > 0)?, number("bytes")?);
+        let key = match key.parse() {
+            Ok(address) => Key::Address(address),
+            Err(_) => {
+                let network: ipnetwork::IpNetwork = key.parse().ok()?;
+                Key::Range(network.network(), network.broadcast())
+            }
+        };
+        Some(Hit { set: SetName::new(set).ok()?, key, packets, bytes })
+    };
+    text.lines().filter_map(hit).collect()
+}
+
+/// A member without what the kernel counts.
+fn uncounted(member: &str) -> String {
+    let mut words = member.split(' ');
+    let mut kept = words.next().unwrap_or_default().to_owned();
+    while let (Some(option), Some(value)) = (words.next(), words.next()) {
+        if !["timeout", "packets", "bytes"].contains(&option) {
+            kept.push_str(&format!(" {option} {value}"));
+        }
+    }
+    kept
+}
+
 /// Reads `ipset save`; others' sets are passed over.
 pub(crate) fn read(text: &str, image: &mut Image) -> Result<(), BackendError> {
     for line in text.lines() {
@@ -222,7 +286,7 @@ pub(crate) fn read(text: &str, image: &mut Image) -> Result<(), BackendError> {
             }
             "add" => {
                 if let Some(set) = image.sets.get_mut(name) {
-                    set.members.insert(rest.to_owned());
+                    set.members.insert(uncounted(rest));
                 }
             }
             other => {
@@ -238,10 +302,10 @@ pub(crate) fn read(text: &str, image: &mut Image) -> Result<(), BackendError> {
 fn decided(options: &str) -> String {
     let mut words = options.split(' ');
     let mut kept = vec![words.next().unwrap_or_default().to_owned()];
-    while let (Some(option), Some(value)) = (words.next(), words.next()) {
+    while let Some(option) = words.next() {
         match option {
-            "hashsize" | "bucketsize" | "initval" => {}
-            other => kept.push(format!("{other} {value}")),
+            "hashsize" | "bucketsize" | "initval" => drop(words.next()),
+            other => kept.push(other.to_owned()),
         }
     }
     kept.join(" ")

@@ -19,6 +19,7 @@ mod names;
 mod observe;
 mod own;
 mod probe;
+mod protocols;
 mod remains;
 mod restore;
 mod spelling;

@@ -147,7 +147,7 @@ fn before<'a>(ruleset: &'a Ruleset, target: &'a ChainName) -> impl Iterator<Item
         chain.rules.iter().take(end)
     });
     let leaves = |rule: &&Rule| match &rule.effect.outcome {
-        Outcome::Verdict(Verdict::Accept) => true,
+        Outcome::Verdict(Verdict::Accept | Verdict::Reject(_)) => true,
         Outcome::Verdict(Verdict::Goto(_)) => !asks_links(rule),
         Outcome::Verdict(Verdict::Drop | Verdict::Return | Verdict::Jump(_))
         | Outcome::Continue
@@ -166,6 +166,8 @@ pub(crate) fn applies(rule: &Rule, family: Family) -> bool {
         Match::Broadcast => Some(Family::V4),
         Match::Protocol(_)
         | Match::Port(..)
+        | Match::SourcePort(..)
+        | Match::Local
         | Match::State(_)
         | Match::OriginalDirection
         | Match::Translated
@@ -185,7 +187,7 @@ pub(crate) fn applies(rule: &Rule, family: Family) -> bool {
 const fn of_lookup(lookup: Lookup) -> Option<Family> {
     match lookup {
         Lookup::Address(family, _) | Lookup::Pair(family) | Lookup::Endpoint(family, _) => Some(family),
-        Lookup::Service | Lookup::InputLink => None,
+        Lookup::Service | Lookup::InputLink | Lookup::OutputLink => None,
     }
 }
 
@@ -214,7 +216,8 @@ pub(crate) fn target(verdict: &Verdict, family: Family, base: bool) -> Result<St
     match verdict {
         Verdict::Accept if base => Ok("-j RETURN".to_owned()),
         Verdict::Accept => Ok("-j ACCEPT".to_owned()),
-        Verdict::Drop => Ok("-j DROP".to_owned()),
+        // REJECT is not allowed in table mangle (`xt_REJECT`, decision L10); the capabilities say so.
+        Verdict::Drop | Verdict::Reject(_) => Ok("-j DROP".to_owned()),
         Verdict::Return => Ok("-j RETURN".to_owned()),
         Verdict::Jump(chain) => into("-j", chain),
         Verdict::Goto(chain) => into("-g", chain),
@@ -295,7 +298,12 @@ impl Place<'_> {
     }
 
     /// The list of a rule's interfaces, each with the rule's verdict; answers its name.
-    fn links(&self, rule: &Rule, links: &SetName, image: &mut Image) -> Result<String, Unsuited> {
+    fn links(
+        &self,
+        rule: &Rule,
+        (links, option): (&SetName, &str),
+        image: &mut Image,
+    ) -> Result<String, Unsuited> {
         let Outcome::Verdict(verdict @ (Verdict::Drop | Verdict::Goto(_) | Verdict::Jump(_))) =
             &rule.effect.outcome
         else {
@@ -307,7 +315,9 @@ impl Place<'_> {
         let target = target(verdict, self.family, false)?;
         let set = question::held(self.ruleset, links)?;
         let lines = set.iter().filter_map(|(key, _)| match key {
-            Key::Link(link) => Some(question::link_name(link).map(|link| format!("-i {link} {target}"))),
+            Key::Link(link) => {
+                Some(question::link_name(link).map(|link| format!("{option} {link} {target}")))
+            }
             Key::Address(_) | Key::Range(..) | Key::Pair(..) | Key::Endpoint(..) | Key::Service(..) => None,
         });
         let name = names::links(self.chain, self.index);
@@ -321,7 +331,11 @@ impl Place<'_> {
         let mode = match meter.key {
             Lookup::Address(_, Side::Source) => "srcip",
             Lookup::Address(_, Side::Destination) => "dstip",
-            Lookup::Pair(_) | Lookup::Endpoint(..) | Lookup::Service | Lookup::InputLink => {
+            Lookup::Pair(_)
+            | Lookup::Endpoint(..)
+            | Lookup::Service
+            | Lookup::InputLink
+            | Lookup::OutputLink => {
                 return Err(Unsuited::new(format!("the key of meter {}", meter.set)));
             }
         };
@@ -371,6 +385,8 @@ pub(crate) const fn in_rules(shape: Shape) -> bool {
         | Shape::Ranges(_)
         | Shape::Pairs(_)
         | Shape::Endpoints(_)
+        | Shape::Banned(_)
+        | Shape::BannedRanges(_)
         | Shape::Verdicts(_)
         | Shape::Meter(_) => false,
     }

@@ -54,6 +54,8 @@ pub(crate) fn ipset(set: &SetName, shape: Shape) -> Option<Result<String, TooLon
         Shape::Ranges(_) => 'r',
         Shape::Pairs(_) => 'p',
         Shape::Endpoints(_) => 'e',
+        Shape::Banned(_) => 'b',
+        Shape::BannedRanges(_) => 'n',
         Shape::Services | Shape::Links | Shape::Verdicts(_) | Shape::Meter(_) => return None,
     };
     Some(within(format!("pw{letter}_{set}"), SET_LIMIT))

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use podwall_ruleset::{
-    Base, Chain, ChainName, Count, Digest, Effect, Family, Key, LinkName, Outcome, PortRange, Protocol, Rule,
-    RuleId, Ruleset, Set, SetName, SetSpec, Shape, Value,
+    Base, Chain, ChainName, Count, Deadline, Digest, Effect, Family, Key, LinkName, Outcome, PortRange,
+    Protocol, Rule, RuleId, Ruleset, Set, SetName, SetSpec, Shape, Value,
 };
 
 use crate::image::{Image, Ipset, hook_of};
@@ -72,22 +72,28 @@ fn ipset_of(name: &str, ipset: &Ipset) -> Option<(SetName, Set)> {
         "r" => Shape::Ranges(family),
         "p" => Shape::Pairs(family),
         "e" => Shape::Endpoints(family),
+        "b" => Shape::Banned(family),
+        "n" => Shape::BannedRanges(family),
         _ => return None,
     };
     let mut set = Set::new(SetSpec { shape, size });
-    if let Shape::Ranges(_) = shape {
+    if let Shape::Ranges(_) | Shape::BannedRanges(_) = shape {
         for (first, last) in ranges(&ipset.members)? {
             set.insert(Key::Range(first, last), Value::Member).ok()?;
         }
         return Some((name, set));
     }
     for member in &ipset.members {
+        let (member, value) = match member.split_once(" comment ") {
+            Some((member, end)) => (member, Value::Until(Deadline(end.trim_matches('"').parse().ok()?))),
+            None => (member.as_str(), Value::Member),
+        };
         let key = match shape {
             Shape::Pairs(_) => member.parse().ok().map(|address| Key::Pair(address, address)),
             Shape::Endpoints(_) => endpoint(member),
             _ => member.parse().ok().map(Key::Address),
         };
-        set.insert(key?, Value::Member).ok()?;
+        set.insert(key?, value).ok()?;
     }
     Some((name, set))
 }

@@ -6,6 +6,7 @@ use podwall_ruleset::Family;
 
 use crate::image::{Image, Jump, Place, hook_name, hook_of};
 use crate::names::{TRIAL_CHAIN, is_chain_of_ours};
+use crate::protocols::canonical;
 
 /// The table of ours (decision L10).
 pub(crate) const TABLE: &str = "mangle";
@@ -202,7 +203,7 @@ impl Counted<'_> {
 
 /// As we write it: iptables 1.8.7 prints two spaces before the prefix of NFLOG.
 pub(crate) fn spelled(rule: &str) -> String {
-    rule.replace("--nflog-prefix  ", "--nflog-prefix ")
+    canonical(&rule.replace("--nflog-prefix  ", "--nflog-prefix "))
 }
 
 /// Where a rule leads. What stands in quotes, as in comments, is passed over.

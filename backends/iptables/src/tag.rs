@@ -3,8 +3,8 @@
 //! At most 255 characters (`XT_MAX_COMMENT_LEN`); no quotes and no backslashes, so that iptables-save prints a tag
 //! as it was written. Words are separated by single spaces; a log's prefix comes last and may hold spaces.
 use podwall_ruleset::{
-    ChainName, ConnState, Count, Digest, Effect, Family, LinkName, Log, Lookup, Match, Meter, Outcome,
-    PortRange, Protocol, Rule, RuleId, SetName, Side, Verdict,
+    Answer, ChainName, ConnState, Count, Digest, Effect, Family, LinkName, Log, Lookup, Match, Meter,
+    Outcome, PortRange, Protocol, Rule, RuleId, SetName, Side, Verdict,
 };
 
 /// Longest comment the kernel keeps.
@@ -40,6 +40,8 @@ pub(crate) fn verdict(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Accept => "A".to_owned(),
         Verdict::Drop => "X".to_owned(),
+        Verdict::Reject(Answer::Reset) => "Xr".to_owned(),
+        Verdict::Reject(Answer::Prohibited) => "Xp".to_owned(),
         Verdict::Return => "R".to_owned(),
         Verdict::Jump(chain) => format!("J{chain}"),
         Verdict::Goto(chain) => format!("G{chain}"),
@@ -52,6 +54,8 @@ pub(crate) fn read_verdict(word: &str) -> Option<Verdict> {
     match word.split_at_checked(1)? {
         ("A", "") => Some(Verdict::Accept),
         ("X", "") => Some(Verdict::Drop),
+        ("X", "r") => Some(Verdict::Reject(Answer::Reset)),
+        ("X", "p") => Some(Verdict::Reject(Answer::Prohibited)),
         ("R", "") => Some(Verdict::Return),
         ("J", name) => Some(Verdict::Jump(chain(name)?)),
         ("G", name) => Some(Verdict::Goto(chain(name)?)),
@@ -123,6 +127,8 @@ fn question(question: &Match) -> String {
         Match::Prefix(side, network) => format!("n{}{network}", letter(*side)),
         Match::Protocol(Protocol(number)) => format!("q{number}"),
         Match::Port(Protocol(number), ports) => format!("d{number}:{}:{}", ports.first(), ports.last()),
+        Match::SourcePort(Protocol(number), ports) => format!("u{number}:{}:{}", ports.first(), ports.last()),
+        Match::Local => "k".to_owned(),
         Match::Icmpv6Type(first, last) => format!("y{first}:{last}"),
         Match::HopLimit(limit) => format!("h{limit}"),
         Match::Broadcast => "b".to_owned(),
@@ -148,11 +154,14 @@ fn read_question(word: &str) -> Option<Match> {
         }
         "q" => Match::Protocol(Protocol(rest.parse().ok()?)),
         "d" => {
-            let mut numbers = rest.split(':');
-            let protocol = Protocol(numbers.next()?.parse().ok()?);
-            let ports = PortRange::new(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?)?;
+            let (protocol, ports) = read_ports(rest)?;
             Match::Port(protocol, ports)
         }
+        "u" => {
+            let (protocol, ports) = read_ports(rest)?;
+            Match::SourcePort(protocol, ports)
+        }
+        "k" if rest.is_empty() => Match::Local,
         "y" => {
             let (first, last) = rest.split_once(':')?;
             Match::Icmpv6Type(first.parse().ok()?, last.parse().ok()?)
@@ -173,6 +182,13 @@ fn read_question(word: &str) -> Option<Match> {
     })
 }
 
+fn read_ports(text: &str) -> Option<(Protocol, PortRange)> {
+    let mut numbers = text.split(':');
+    let protocol = Protocol(numbers.next()?.parse().ok()?);
+    let ports = PortRange::new(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?)?;
+    Some((protocol, ports))
+}
+
 fn lookup(lookup: Lookup) -> String {
     match lookup {
         Lookup::Address(family, side) => format!("a{}{}", family.digit(), letter(side)),
@@ -180,6 +196,7 @@ fn lookup(lookup: Lookup) -> String {
         Lookup::Endpoint(family, side) => format!("e{}{}", family.digit(), letter(side)),
         Lookup::Service => "v".to_owned(),
         Lookup::InputLink => "l".to_owned(),
+        Lookup::OutputLink => "g".to_owned(),
     }
 }
 
@@ -194,6 +211,7 @@ fn read_lookup(text: &str) -> Option<Lookup> {
         ("p", rest) => read_family(rest).map(Lookup::Pair),
         ("v", "") => Some(Lookup::Service),
         ("l", "") => Some(Lookup::InputLink),
+        ("g", "") => Some(Lookup::OutputLink),
         _ => None,
     }
 }

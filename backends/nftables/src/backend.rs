@@ -7,12 +7,12 @@
 //! Who keeps the table ours: with `owner` + `persist` (Linux 6.9) the kernel refuses all other writers, and the
 //! table outlives us without an owner until the next of us takes it again. Elsewhere a [`Monitor`] tells.
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use podwall_netlink::{Batch, Finish, Flags, Reply, Socket, Subsystem};
 use podwall_ruleset::{
-    Atomicity, Backend, BackendError, Capabilities, Counter, Guard as Guarded, Observed, Op, Receipt,
-    Transaction,
+    Atomicity, Backend, BackendError, Capabilities, Counter, Deadline, Guard as Guarded, Hit, Observed, Op,
+    Receipt, Transaction,
 };
 
 use crate::failure::failed;
@@ -79,6 +79,7 @@ impl Nftables {
             atomicity: Atomicity::Transaction,
             reverse_path: probed.reverse_path.is_there(),
             log: probed.log.is_there(),
+            reject: probed.reject.is_there(),
             ipv6: probed.ipv6.is_there(),
         };
         let encoder = Encoder::default();
@@ -126,7 +127,10 @@ impl Nftables {
     }
 
     fn send(&mut self, ops: &[Op], generation: Option<u32>, finish: Finish) -> Result<Receipt, BackendError> {
-        let frame = Frame { first: self.socket.sequence(), generation, table: self.table, finish };
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = Deadline(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        let (first, table) = (self.socket.sequence(), self.table);
+        let frame = Frame { first, generation, table, now, finish };
         let batch = self.encoder.write(ops, frame);
         let receipt = Receipt { messages: batch.len(), bytes: batch.bytes().len() };
         let reply = self.socket.batch(batch).map_err(failed)?;
@@ -273,6 +277,10 @@ impl Backend for Nftables {
 
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
         patiently("reading counters", || observe::counters(&mut self.socket).map_err(failed))
+    }
+
+    fn hits(&mut self) -> Result<Vec<Hit>, BackendError> {
+        patiently("reading hits of bans", || observe::hits(&mut self.socket).map_err(failed))
     }
 }
 

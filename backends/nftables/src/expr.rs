@@ -20,6 +20,7 @@ mod lookup;
 mod meta;
 mod payload;
 mod range;
+mod reject;
 
 pub(crate) use bitwise::Bitwise;
 pub(crate) use byteorder::Byteorder;
@@ -35,6 +36,7 @@ pub(crate) use lookup::{Lookup, Yields};
 pub(crate) use meta::{Meta, MetaKey};
 pub(crate) use payload::{Header, Payload};
 pub(crate) use range::Range;
+pub(crate) use reject::Reject;
 
 /// What every kind of expression can do.
 pub(crate) trait Expression: Sized {
@@ -80,7 +82,7 @@ macro_rules! expressions {
     };
 }
 
-expressions! { Bitwise Byteorder Cmp Counter Ct Dynset Fib Immediate Limit Log Lookup Meta Payload Range }
+expressions! { Bitwise Byteorder Cmp Counter Ct Dynset Fib Immediate Limit Log Lookup Meta Payload Range Reject }
 
 impl Expr {
     /// Reads an attribute that holds one expression.

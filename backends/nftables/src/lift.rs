@@ -3,11 +3,11 @@
 //! What cannot have come from us is not guessed at. It is reported, and a rule that no compiler of ours can want
 //! stands in its place, so that a comparison with what is wanted always sees the difference.
 use podwall_ruleset::{
-    Count, Digest, Effect, Family, Log, Lookup, Match, Meter, Outcome, Rule, RuleId, SetName, Side,
+    Count, Digest, Effect, Family, Log, Lookup, Match, Meter, Outcome, Rule, RuleId, SetName, Side, Verdict,
 };
 
 use crate::data::{Register, Unread};
-use crate::expr::{Dynset, Expr, Header, Immediate, Meta, MetaKey, Payload, Yields};
+use crate::expr::{Dynset, Expr, Header, Immediate, Meta, MetaKey, Payload, Reject, Yields};
 use crate::lower::parts::{DESTINATION_PORT, register_width};
 use crate::object::rule::{Comment, KernelRule, Part};
 
@@ -157,6 +157,10 @@ impl Lifting<'_> {
                 self.rest = rest;
                 Ok(Step::Outcome(Outcome::Verdict(verdict.clone())))
             }
+            [Expr::Reject(Reject(answer)), rest @ ..] => {
+                self.rest = rest;
+                Ok(Step::Outcome(Outcome::Verdict(Verdict::Reject(*answer))))
+            }
             [other, ..] => Err(Unread::Foreign(format!("{other:?} where we would not put it"))),
             [] => Err(Unread::foreign("a rule that ends in the middle")),
         }
@@ -206,6 +210,9 @@ impl Lifting<'_> {
         let (lookup, rest) = match self.rest {
             [Expr::Meta(Meta { key: MetaKey::InputLink, into: Register::FIRST }), rest @ ..] => {
                 (Lookup::InputLink, rest)
+            }
+            [Expr::Meta(Meta { key: MetaKey::OutputLink, into: Register::FIRST }), rest @ ..] => {
+                (Lookup::OutputLink, rest)
             }
             // The second form is nft's.
             [

@@ -1,9 +1,10 @@
 //! Operations to messages. One operation becomes one message or more; every message remembers which operation,
 //! and which rule or element of it, it came from, so that a refusal leads back to a name.
 use podwall_netlink::{Batch, Finish, Flags, Subsystem};
-use podwall_ruleset::{Chain, ChainName, Key, Op, SetName, Transaction, Value, Verdict};
+use podwall_ruleset::{Chain, ChainName, Deadline, Key, Op, SetName, Transaction, Value};
 
 use crate::expr::Expr;
+use crate::object::element::Held;
 use crate::object::table::TableFlags;
 use crate::object::{CREATE, chain, element, header, rule, set, table};
 use crate::uapi::{
@@ -22,6 +23,8 @@ pub(crate) struct Frame {
     pub(crate) generation: Option<u32>,
     /// What our table is made with.
     pub(crate) table: TableFlags,
+    /// What ends is counted from here.
+    pub(crate) now: Deadline,
     /// Commit or forget.
     pub(crate) finish: Finish,
 }
@@ -47,7 +50,8 @@ impl Encoder {
     /// The batch that commits a transaction to a table that is or will be ours, as bytes. Nothing is sent: this
     /// is for measuring and comparing encoders.
     pub fn encode(&mut self, transaction: &Transaction) -> &[u8] {
-        let frame = Frame { first: 1, generation: None, table: TableFlags::OWNED, finish: Finish::Commit };
+        let (table, now) = (TableFlags::OWNED, Deadline::default());
+        let frame = Frame { first: 1, generation: None, table, now, finish: Finish::Commit };
         self.write(transaction.ops(), frame).bytes()
     }
 
@@ -55,7 +59,7 @@ impl Encoder {
         self.origins.clear();
         self.batch.begin(Subsystem::Nftables, frame.first, frame.generation);
         for (index, op) in ops.iter().enumerate() {
-            self.op(index, op, frame.table);
+            self.op(index, op, frame);
         }
         self.batch.end(Subsystem::Nftables, frame.finish);
         &self.batch
@@ -70,15 +74,15 @@ impl Encoder {
         self.origins.get(message).copied()
     }
 
-    fn op(&mut self, op: usize, what: &Op, flags: TableFlags) {
+    fn op(&mut self, op: usize, what: &Op, frame: Frame) {
         let (batch, none) = (&mut self.batch, Flags::NONE);
         match what {
             Op::AddRules(name, chain) => return self.rules(op, name, chain),
-            Op::AddElements(name, elements) => return self.add(op, name, elements),
+            Op::AddElements(name, elements) => return self.add(op, name, elements, frame.now),
             Op::RemoveElements(name, keys) => return self.remove(op, name, keys),
             Op::AddTable => {
                 // Not exclusive: making our own table again is how an empty one of ours is taken over.
-                batch.message(header(NFT_MSG_NEWTABLE, Flags::CREATE), |w| table::write(flags, w))
+                batch.message(header(NFT_MSG_NEWTABLE, Flags::CREATE), |w| table::write(frame.table, w))
             }
             Op::DeleteTable => batch.message(header(NFT_MSG_DELTABLE, none), table::write_name),
             Op::AddSet(name, spec) => {
@@ -109,17 +113,19 @@ impl Encoder {
         }
     }
 
-    fn add(&mut self, op: usize, set: &SetName, elements: &[(Key, Value)]) {
-        let elements = elements.iter().map(|(key, value)| match value {
-            Value::Member => (key, None),
-            Value::Verdict(verdict) => (key, Some(verdict)),
-        });
+    fn add(&mut self, op: usize, set: &SetName, elements: &[(Key, Value)], now: Deadline) {
+        let elements = elements.iter().map(|(key, value)| (key, Held::of(value, now)));
         // Not exclusive: an element that is there already is what was wanted.
         self.elements(Origin { op, item: 0 }, NFT_MSG_NEWSETELEM, set, elements);
     }
 
     fn remove(&mut self, op: usize, set: &SetName, keys: &[Key]) {
-        self.elements(Origin { op, item: 0 }, NFT_MSG_DELSETELEM, set, keys.iter().map(|key| (key, None)));
+        self.elements(
+            Origin { op, item: 0 },
+            NFT_MSG_DELSETELEM,
+            set,
+            keys.iter().map(|key| (key, Held::Nothing)),
+        );
     }
 
     fn elements<'a>(
@@ -127,7 +133,7 @@ impl Encoder {
         mut origin: Origin,
         message: u8,
         set: &SetName,
-        elements: impl Iterator<Item = (&'a Key, Option<&'a Verdict>)>,
+        elements: impl Iterator<Item = (&'a Key, Held<'a>)>,
     ) {
         let flags = if message == NFT_MSG_NEWSETELEM { Flags::CREATE } else { Flags::NONE };
         let mut elements = elements.peekable();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use podwall_netlink::{
     Attributes, Consistency, Errno, Error, Flags, Malformed, Message, Socket, Subsystem, Writer,
 };
-use podwall_ruleset::{Chain, ChainName, Counter, Ruleset};
+use podwall_ruleset::{Chain, ChainName, Counter, Hit, Ruleset};
 
 use crate::data::Unread;
 use crate::lift::{lift, stranger};
@@ -98,6 +98,11 @@ pub(crate) fn counters(socket: &mut Socket) -> Result<Option<Vec<Counter>>, Erro
         Some(Counter { chain, rule: comment.id, packets: counter.packets, bytes: counter.bytes })
     };
     Ok(Some(rules.values().flatten().filter_map(counter).collect()))
+}
+
+/// Packets that met elements of bans; `None` when something changed meanwhile.
+pub(crate) fn hits(socket: &mut Socket) -> Result<Option<Vec<Hit>>, Error> {
+    contents::hits(socket)
 }
 
 type Chains = Vec<(chain::Chain, Option<Unread>)>;

@@ -3,7 +3,7 @@
 use podwall_netlink::{
     Batch, Errno, Finish, Flags, Header, Kind, Position, Refusal, Socket, Subsystem, Writer,
 };
-use podwall_ruleset::{BackendError, Family, SetName, SetSpec, Shape};
+use podwall_ruleset::{Answer, BackendError, Family, SetName, SetSpec, Shape};
 
 use crate::data::{Data, Register};
 use crate::expr::{self, Dynset, Expr, Fib, Limit, Payload};
@@ -30,6 +30,8 @@ pub(crate) struct Probed {
     pub(crate) reverse_path: Found,
     /// Metered log records work.
     pub(crate) log: Found,
+    /// Rejecting works (`CONFIG_NFT_REJECT_INET`).
+    pub(crate) reject: Found,
     /// IPv6 chains work.
     pub(crate) ipv6: Found,
     /// The end of a batch is acknowledged.
@@ -64,6 +66,7 @@ pub(crate) fn probe(socket: &mut Socket) -> Result<Probed, BackendError> {
     let ipv6 = ipv6(&mut batch);
     let reverse_path = rule(&mut batch, &[Fib::ReversePath.into()]);
     let log = metered_log(&mut batch);
+    let reject = rule(&mut batch, &[expr::Reject(Answer::Reset).into()]);
     batch.end(Subsystem::Nftables, Finish::DryRun);
     let reply = socket.batch(&batch).map_err(failed)?;
     let refusal = |message: usize| {
@@ -78,6 +81,7 @@ pub(crate) fn probe(socket: &mut Socket) -> Result<Probed, BackendError> {
         ownership: found(&[ownership]),
         reverse_path: found(&[reverse_path]),
         log: found(&log),
+        reject: found(&[reject]),
         ipv6: found(&ipv6),
         acknowledged_end,
     })

@@ -6,8 +6,9 @@ use std::fmt;
 
 use crate::capabilities::Capabilities;
 use crate::error::BackendError;
-use crate::ids::{ChainName, RuleId};
+use crate::ids::{ChainName, RuleId, SetName};
 use crate::ruleset::Ruleset;
+use crate::set::Key;
 use crate::transaction::{Op, Transaction};
 
 /// A packet filter.
@@ -38,6 +39,9 @@ pub trait Backend: Send {
 
     /// Packets and bytes of every counted rule, for metrics and drop reports.
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError>;
+
+    /// Packets and bytes of every element that has a counter and was met at least once.
+    fn hits(&mut self) -> Result<Vec<Hit>, BackendError>;
 }
 
 /// What stands in the kernel under our name.
@@ -81,6 +85,19 @@ pub struct Counter {
     /// Packets since the rule was made.
     pub packets: u64,
     /// Bytes since the rule was made.
+    pub bytes: u64,
+}
+
+/// An element's counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The set it is in.
+    pub set: SetName,
+    /// The element.
+    pub key: Key,
+    /// Packets since the element was made.
+    pub packets: u64,
+    /// Bytes since the element was made.
     pub bytes: u64,
 }
 

@@ -14,6 +14,8 @@ pub struct Capabilities {
     pub reverse_path: bool,
     /// Drop records can be sent (`nfnetlink_log`).
     pub log: bool,
+    /// Senders can be told that their packet was refused, where bans are judged.
+    pub reject: bool,
     /// IPv6 rules can be loaded.
     pub ipv6: bool,
 }

@@ -112,6 +112,11 @@ pub fn evaluate(ruleset: &Ruleset, packet: &Packet) -> Trace {
     walk::walk(ruleset, packet)
 }
 
+/// Runs one chain alone, as if a base chain did nothing but jump there; one that does not exist lets through.
+pub fn evaluate_chain(ruleset: &Ruleset, chain: &ChainName, packet: &Packet) -> Trace {
+    walk::walk_from(ruleset, chain, packet)
+}
+
 /// A ruleset for many packets: its base chains are looked for once, not among all chains for each packet.
 #[derive(Debug, Clone)]
 pub struct Simulator<'a> {

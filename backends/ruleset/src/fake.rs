@@ -4,7 +4,7 @@
 //! and swaps on success. It can be told to fail at a given commit, and to find somebody else's writes.
 use std::collections::BTreeMap;
 
-use crate::backend::{Backend, Counter, Observed, Receipt};
+use crate::backend::{Backend, Counter, Hit, Observed, Receipt};
 use crate::capabilities::{Atomicity, Capabilities, Guard};
 use crate::error::{BackendError, Refusal};
 use crate::ruleset::Ruleset;
@@ -50,6 +50,7 @@ impl Default for Fake {
                 atomicity: Atomicity::Transaction,
                 reverse_path: true,
                 log: true,
+                reject: true,
                 ipv6: true,
             },
             table: None,
@@ -184,6 +185,11 @@ impl Backend for Fake {
             rules.map(|rule| Counter { chain: name.clone(), rule: rule.id, packets: 0, bytes: 0 })
         });
         Ok(counted.collect())
+    }
+
+    /// No packet ever comes by.
+    fn hits(&mut self) -> Result<Vec<Hit>, BackendError> {
+        Ok(Vec::new())
     }
 }
 

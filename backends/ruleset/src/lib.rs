@@ -24,14 +24,14 @@ pub mod verdict;
 #[cfg(test)]
 mod world;
 
-pub use backend::{Backend, Counter, ForeignChange, Observed, Receipt};
+pub use backend::{Backend, Counter, ForeignChange, Hit, Observed, Receipt};
 pub use capabilities::{Atomicity, Capabilities, Guard};
 pub use delta::{Delta, Recorder};
 pub use error::{BackendError, Refusal};
 pub use ids::{ChainName, Digest, LinkName, RuleId, SetName};
 pub use matching::{ConnState, Family, Lookup, Match, PortRange, Protocol, Side};
 pub use ruleset::{Base, Chain, Hook, Rule, Ruleset};
-pub use set::{Growth, Key, Set, SetSpec, Shape, Value};
+pub use set::{Deadline, Growth, Key, Set, SetSpec, Shape, Value};
 pub use stage::{Stage, StageKind, stages};
 pub use transaction::{Op, Transaction};
-pub use verdict::{Count, Effect, Log, Meter, Outcome, Verdict};
+pub use verdict::{Answer, Count, Effect, Log, Meter, Outcome, Verdict};

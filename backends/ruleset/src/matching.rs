@@ -150,6 +150,8 @@ pub enum Lookup {
     Service,
     /// The interface the packet arrived on.
     InputLink,
+    /// The interface the packet leaves by; not known before routing.
+    OutputLink,
 }
 
 /// One question; a rule matches when all of its questions are answered yes.
@@ -166,12 +168,16 @@ pub enum Match {
     /// The protocol is this one and the destination port lies in the range. TCP, UDP, SCTP, DCCP and UDP-Lite
     /// keep it in the same two bytes.
     Port(Protocol, PortRange),
+    /// The same for the source port.
+    SourcePort(Protocol, PortRange),
     /// ICMPv6 with a type in `first..=last`.
     Icmpv6Type(u8, u8),
     /// IPv6 with this hop limit; with 255 it has passed no router (RFC 5082).
     HopLimit(u8),
     /// To everybody on a link: 255.255.255.255, or the broadcast address of a network of this host.
     Broadcast,
+    /// To an address of this host.
+    Local,
     /// Conntrack says one of these; sorted, without repeats, not empty.
     State(Vec<ConnState>),
     /// The packet travels in the direction of the flow's first packet.

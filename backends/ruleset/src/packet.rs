@@ -5,10 +5,11 @@ use crate::ids::LinkName;
 use crate::matching::{ConnState, Protocol};
 use crate::ruleset::Hook;
 
-/// One packet at one hook, after destination NAT and before source NAT.
+/// One packet at one hook, before source NAT; after destination NAT, but for the prerouting hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// Where it is judged: forward for pods' traffic, input for a pod talking to its own node.
+    /// Where it is judged: forward for pods' traffic, input for a pod talking to its own node, prerouting for what
+    /// arrives, output for what the node itself sends.
     pub hook: Hook,
     /// Source address.
     pub source: IpAddr,
@@ -16,6 +17,8 @@ pub struct Packet {
     pub destination: IpAddr,
     /// What it carries.
     pub transport: Transport,
+    /// Where from, for protocols that have ports.
+    pub source_port: u16,
     /// What conntrack says.
     pub state: ConnState,
     /// Does it travel in the direction of the flow's first packet?
@@ -24,6 +27,10 @@ pub struct Packet {
     pub translated: bool,
     /// Interface of arrival, if it matters.
     pub input_link: Option<LinkName>,
+    /// Interface it leaves by, if that is known and matters.
+    pub output_link: Option<LinkName>,
+    /// Is the destination an address of this host?
+    pub local: bool,
     /// Does the route back to the source leave by the interface of arrival?
     pub reverse_path: bool,
     /// Routers it may still pass (IPv6).
@@ -33,6 +40,9 @@ pub struct Packet {
     /// Is the destination the broadcast address of a network of this host?
     pub broadcast: bool,
 }
+
+/// Where clients send from who do not care: some port beyond the low ones.
+const SOURCE_PORT: u16 = 40_000;
 
 /// What senders start at who do not care (`IPV6_DEFAULT_HOPLIMIT`).
 const HOP_LIMIT: u8 = 64;
@@ -90,10 +100,13 @@ impl Packet {
             source,
             destination,
             transport,
+            source_port: SOURCE_PORT,
             state: ConnState::New,
             original_direction: true,
             translated: source == destination,
             input_link: None,
+            output_link: None,
+            local: false,
             reverse_path: true,
             hop_limit: HOP_LIMIT,
             init: true,

@@ -72,6 +72,8 @@ impl Chain {
                 | Match::Prefix(..)
                 | Match::Protocol(_)
                 | Match::Port(..)
+                | Match::SourcePort(..)
+                | Match::Local
                 | Match::Icmpv6Type(..)
                 | Match::HopLimit(_)
                 | Match::Broadcast

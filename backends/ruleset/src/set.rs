@@ -24,6 +24,11 @@ pub enum Shape {
     Links,
     /// Hash map from an address to a verdict.
     Verdicts(Family),
+    /// Hash set of addresses of which each may have an end, kept by the kernel too, and has a counter.
+    Banned(Family),
+    /// Interval set of addresses of which each range has a counter. Without ends: the kernel's clean-up of expired
+    /// intervals is not to be trusted (CVE-2026-23351).
+    BannedRanges(Family),
     /// Filled by the kernel itself: source address with its rate. Elements are never ours to write or compare.
     Meter(Family),
 }
@@ -68,6 +73,8 @@ impl Shape {
             | Self::Pairs(family)
             | Self::Endpoints(family)
             | Self::Verdicts(family)
+            | Self::Banned(family)
+            | Self::BannedRanges(family)
             | Self::Meter(family) => Some(family),
             Self::Services | Self::Links => None,
         }
@@ -83,9 +90,9 @@ pub const METER_TIMEOUT: Duration = Duration::from_secs(60);
 /// One key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// For [`Shape::Addresses`] and [`Shape::Verdicts`].
+    /// For [`Shape::Addresses`], [`Shape::Banned`] and [`Shape::Verdicts`].
     Address(IpAddr),
-    /// For [`Shape::Ranges`]: both ends inclusive, same family; a set's ranges never touch or overlap.
+    /// For [`Shape::Ranges`] and [`Shape::BannedRanges`]: both ends inclusive, same family; a set's ranges never touch or overlap.
     Range(IpAddr, IpAddr),
     /// For [`Shape::Pairs`]: source, destination.
     Pair(IpAddr, IpAddr),
@@ -112,8 +119,27 @@ impl Key {
 pub enum Value {
     /// It is a member.
     Member,
+    /// It is a member until then. Only for [`Shape::Banned`].
+    Until(Deadline),
     /// For [`Shape::Verdicts`].
     Verdict(Verdict),
+}
+
+/// When an element ends: milliseconds since the beginning of 1970, UTC. The one who writes rules takes it out on time;
+/// the kernel does so by itself [`SLACK`] later, should nobody have come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deadline(pub u64);
+
+/// How much longer than its [`Deadline`] the kernel keeps an element: who takes it out must find it still there.
+pub const SLACK: Duration = Duration::from_secs(5);
+
+impl Deadline {
+    /// How long the kernel shall keep an element that it is given at `now`; never nothing, which would mean for ever.
+    pub fn keep_for(self, now: Self) -> Duration {
+        let left = Duration::from_millis(self.0.saturating_sub(now.0));
+        let late = Duration::from_millis(now.0.saturating_sub(self.0));
+        left.saturating_add(SLACK).saturating_sub(late).max(Duration::from_millis(1))
+    }
 }
 
 /// A set with its elements. Plain sets keep no values: half the memory at 100k elements.
@@ -128,6 +154,7 @@ pub struct Set {
 enum Elements {
     Members(BTreeSet<Key>),
     Verdicts(BTreeMap<Key, Verdict>),
+    Ends(BTreeMap<Key, Option<Deadline>>),
 }
 
 impl Set {
@@ -135,12 +162,14 @@ impl Set {
     pub const fn new(spec: SetSpec) -> Self {
         let elements = match spec.shape {
             Shape::Verdicts(_) => Elements::Verdicts(BTreeMap::new()),
+            Shape::Banned(_) => Elements::Ends(BTreeMap::new()),
             Shape::Addresses(_)
             | Shape::Ranges(_)
             | Shape::Pairs(_)
             | Shape::Endpoints(_)
             | Shape::Services
             | Shape::Links
+            | Shape::BannedRanges(_)
             | Shape::Meter(_) => Elements::Members(BTreeSet::new()),
         };
         Self { spec, elements }
@@ -151,6 +180,7 @@ impl Set {
         match &self.elements {
             Elements::Members(members) => members.contains(key).then_some(Value::Member),
             Elements::Verdicts(verdicts) => verdicts.get(key).cloned().map(Value::Verdict),
+            Elements::Ends(ends) => ends.get(key).copied().map(Value::ending),
         }
     }
 
@@ -158,7 +188,7 @@ impl Set {
     /// A meter holds nothing that we know of.
     pub fn find(&self, point: &Key) -> Option<Value> {
         match (self.spec.shape, point) {
-            (Shape::Ranges(_), Key::Address(address)) => {
+            (Shape::Ranges(_) | Shape::BannedRanges(_), Key::Address(address)) => {
                 self.covers_address(*address).then_some(Value::Member)
             }
             (Shape::Services, Key::Service(protocol, port)) => {
@@ -172,7 +202,7 @@ impl Set {
     /// The verdict a map holds for the key.
     pub fn verdict(&self, key: &Key) -> Option<&Verdict> {
         match &self.elements {
-            Elements::Members(_) => None,
+            Elements::Members(_) | Elements::Ends(_) => None,
             Elements::Verdicts(verdicts) => verdicts.get(key),
         }
     }
@@ -201,6 +231,7 @@ impl Set {
         match &self.elements {
             Elements::Members(members) => members.len(),
             Elements::Verdicts(verdicts) => verdicts.len(),
+            Elements::Ends(ends) => ends.len(),
         }
     }
 
@@ -216,6 +247,7 @@ impl Set {
             Elements::Verdicts(verdicts) => {
                 Box::new(verdicts.iter().map(|(key, verdict)| (key, Value::Verdict(verdict.clone()))))
             }
+            Elements::Ends(ends) => Box::new(ends.iter().map(|(key, end)| (key, Value::ending(*end)))),
         }
     }
 
@@ -231,9 +263,11 @@ impl Set {
             (Elements::Verdicts(verdicts), Value::Verdict(verdict)) => {
                 Ok(verdicts.insert(key, verdict).map(Value::Verdict))
             }
-            (Elements::Members(_), Value::Verdict(_)) | (Elements::Verdicts(_), Value::Member) => {
-                Err(WrongKind)
-            }
+            (Elements::Ends(ends), Value::Member) => Ok(ends.insert(key, None).map(Value::ending)),
+            (Elements::Ends(ends), Value::Until(end)) => Ok(ends.insert(key, Some(end)).map(Value::ending)),
+            (Elements::Members(_), Value::Verdict(_) | Value::Until(_))
+            | (Elements::Verdicts(_), Value::Member | Value::Until(_))
+            | (Elements::Ends(_), Value::Verdict(_)) => Err(WrongKind),
         }
     }
 
@@ -242,16 +276,23 @@ impl Set {
         match &mut self.elements {
             Elements::Members(members) => members.remove(key).then_some(Value::Member),
             Elements::Verdicts(verdicts) => verdicts.remove(key).map(Value::Verdict),
+            Elements::Ends(ends) => ends.remove(key).map(Value::ending),
         }
     }
 
     /// Chains that elements lead into.
     pub fn targets(&self) -> impl Iterator<Item = &ChainName> {
         let verdicts = match &self.elements {
-            Elements::Members(_) => None,
+            Elements::Members(_) | Elements::Ends(_) => None,
             Elements::Verdicts(verdicts) => Some(verdicts.values().filter_map(Verdict::target)),
         };
         verdicts.into_iter().flatten()
+    }
+}
+
+impl Value {
+    fn ending(end: Option<Deadline>) -> Self {
+        end.map_or(Self::Member, Self::Until)
     }
 }
 
@@ -302,6 +343,13 @@ mod tests {
         assert_eq!(of(Shape::Verdicts(Family::V4), Value::Member), Err(WrongKind));
         assert_eq!(of(Shape::Meter(Family::V4), Value::Member), Err(WrongKind));
         assert_eq!(of(Shape::Verdicts(Family::V4), drop()), Ok(None));
+    }
+
+    #[test]
+    fn the_kernel_keeps_an_element_a_little_longer_than_it_lasts_and_never_for_ever() {
+        let end = Deadline(100_000);
+        let kept = [0, 99_999, 104_000, 105_000, u64::MAX].map(|now| end.keep_for(Deadline(now)).as_millis());
+        assert_eq!(kept, [105_000, 5_001, 1_000, 1, 1]);
     }
 
     #[test]

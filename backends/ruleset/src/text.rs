@@ -9,8 +9,9 @@ use std::net::IpAddr;
 
 use crate::ids::{ChainName, SetName};
 use crate::ruleset::Base;
-use crate::set::{Key, SetSpec, Shape, Value};
+use crate::set::{Deadline, Key, SetSpec, Shape, Value};
 use crate::transaction::{Op, Transaction};
+use crate::verdict::Answer;
 
 mod listing;
 mod rule;
@@ -106,6 +107,8 @@ const fn noun(spec: SetSpec) -> &'static str {
         | Shape::Endpoints(_)
         | Shape::Services
         | Shape::Links
+        | Shape::Banned(_)
+        | Shape::BannedRanges(_)
         | Shape::Meter(_) => "set",
     }
 }
@@ -122,6 +125,8 @@ impl Declared {
         all.extend(size.map(|size| format!("size {size}")));
         match self.0.shape {
             Shape::Ranges(_) | Shape::Services => all.push("flags interval".to_owned()),
+            Shape::BannedRanges(_) => all.extend(["flags interval", "counter"].map(str::to_owned)),
+            Shape::Banned(_) => all.extend(["flags timeout", "counter"].map(str::to_owned)),
             Shape::Meter(_) => {
                 all.push("flags dynamic,timeout".to_owned());
                 all.push(format!("timeout {}s", crate::set::METER_TIMEOUT.as_secs()));
@@ -151,7 +156,11 @@ impl Display for KeyType {
             Some(crate::Family::V4) | None => "ipv4_addr",
         };
         match self.0 {
-            Shape::Addresses(_) | Shape::Ranges(_) | Shape::Meter(_) => f.write_str(address),
+            Shape::Addresses(_)
+            | Shape::Ranges(_)
+            | Shape::Banned(_)
+            | Shape::BannedRanges(_)
+            | Shape::Meter(_) => f.write_str(address),
             Shape::Pairs(_) => write!(f, "{address} . {address}"),
             Shape::Endpoints(_) => write!(f, "{address} . inet_proto . inet_service"),
             Shape::Services => f.write_str("inet_proto . inet_service"),
@@ -184,6 +193,8 @@ impl Display for Element<'_> {
         write!(f, "{}", self.key)?;
         match self.value {
             Some(Value::Verdict(verdict)) => write!(f, " : {verdict}"),
+            // How long that is from now, only the one who loads it knows.
+            Some(Value::Until(Deadline(end))) => write!(f, " comment \"until {end}\""),
             Some(Value::Member) | None => Ok(()),
         }
     }
@@ -213,6 +224,8 @@ impl Display for crate::Verdict {
         match self {
             Self::Accept => f.write_str("accept"),
             Self::Drop => f.write_str("drop"),
+            Self::Reject(Answer::Reset) => f.write_str("reject with tcp reset"),
+            Self::Reject(Answer::Prohibited) => f.write_str("reject with icmpx admin-prohibited"),
             Self::Return => f.write_str("return"),
             Self::Jump(chain) => into(f, "jump", chain),
             Self::Goto(chain) => into(f, "goto", chain),

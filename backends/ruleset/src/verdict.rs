@@ -9,6 +9,8 @@ pub enum Verdict {
     Accept,
     /// Gone, silently.
     Drop,
+    /// Gone, and its sender is told. A packet filter that cannot tell drops.
+    Reject(Answer),
     /// Back to the caller; from a base chain: its policy.
     Return,
     /// Into the chain, and back after it.
@@ -17,12 +19,21 @@ pub enum Verdict {
     Goto(ChainName),
 }
 
+/// How a sender is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Answer {
+    /// A TCP reset: nobody listens. Only for TCP.
+    Reset,
+    /// ICMP: administratively prohibited.
+    Prohibited,
+}
+
 impl Verdict {
     /// The chain this verdict leads into.
     pub const fn target(&self) -> Option<&ChainName> {
         match self {
             Self::Jump(chain) | Self::Goto(chain) => Some(chain),
-            Self::Accept | Self::Drop | Self::Return => None,
+            Self::Accept | Self::Drop | Self::Reject(_) | Self::Return => None,
         }
     }
 }

@@ -136,7 +136,9 @@ fn question(question: &Match) -> String {
         Match::Prefix(Side::Destination, network) => format!("-d {network} "),
         Match::Protocol(protocol) => format!("-p {protocol} "),
         Match::Port(protocol, ports) => format!("-p {protocol} -m {protocol} --dport {} ", range(*ports)),
-        Match::In(Lookup::Pair(_) | Lookup::Service | Lookup::InputLink, _)
+        Match::In(Lookup::Pair(_) | Lookup::Service | Lookup::InputLink | Lookup::OutputLink, _)
+        | Match::SourcePort(..)
+        | Match::Local
         | Match::Family(_)
         | Match::Icmpv6Type(..)
         | Match::State(_)
@@ -176,6 +178,8 @@ pub(crate) fn ipset_type(name: &SetName, shape: Shape) -> Option<&'static str> {
         | Shape::Services
         | Shape::Links
         | Shape::Verdicts(_)
+        | Shape::Banned(_)
+        | Shape::BannedRanges(_)
         | Shape::Meter(_) => None,
     }
 }

@@ -36,7 +36,7 @@ pub struct PodSpec {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Container {
-    /// Declared ports; only the named ones matter.
+    /// Declared ports; only those with a name or on the node matter.
     pub ports: Option<Vec<ContainerPort>>,
     /// `Always` on an init container makes it a sidecar (KEP-753).
     pub restart_policy: Option<String>,
@@ -53,6 +53,11 @@ pub struct ContainerPort {
     pub container_port: i64,
     /// Absent: TCP.
     pub protocol: Option<String>,
+    /// The number on the node, where the node answers for the pod.
+    pub host_port: Option<i64>,
+    /// On this address of the node only; absent or unspecified: on all.
+    #[serde(rename = "hostIP")]
+    pub host_ip: Option<String>,
 }
 
 /// The part of `PodStatus` that decides verdicts.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 
 use podwall_engine::compile::names;
-use podwall_engine::recheck;
+use podwall_engine::{Barred, recheck};
 use podwall_ruleset::{Key, Ruleset, Shape, Value, Verdict, stages};
 
 use super::Established;
@@ -19,32 +19,34 @@ pub(super) struct Recheck {
     jobs: Sender<Job>,
     tightened: BTreeSet<IpAddr>,
     released: BTreeSet<IpAddr>,
+    barred: Barred,
     /// Flows of these are looked at without the rule.
-    reviewed: BTreeSet<IpAddr>,
-    /// Addresses the rule judges now.
-    armed: BTreeSet<IpAddr>,
+    reviewed: (BTreeSet<IpAddr>, Barred),
+    /// Addresses the rule judges now, and whether it asks for bans.
+    armed: (BTreeSet<IpAddr>, Barred),
     number: u64,
 }
 
 impl Recheck {
     pub(super) fn new(jobs: Sender<Job>) -> Self {
-        let (tightened, released, reviewed, armed) = Default::default();
-        Self { jobs, tightened, released, reviewed, armed, number: 0 }
+        let (tightened, released, barred, reviewed, armed) = Default::default();
+        Self { jobs, tightened, released, barred, reviewed, armed, number: 0 }
     }
 
-    /// Flows of these addresses must be looked at once the rules stand.
-    pub(super) fn owe(&mut self, tightened: &BTreeSet<IpAddr>, released: &BTreeSet<IpAddr>) {
+    /// Flows of these addresses must be looked at once the rules stand; all of them, if bans got tighter.
+    pub(super) fn owe(&mut self, tightened: &BTreeSet<IpAddr>, released: &BTreeSet<IpAddr>, barred: Barred) {
         self.tightened.extend(tightened);
         self.released.extend(released);
+        self.barred = self.barred.max(barred);
     }
 
     /// Flows of these are looked at although no rule changed: what is forbidden among them went on for as long as no
     /// agent ran, so the rule, which costs every packet a look and the table a write, is not armed for the last moment.
     pub(super) fn review(&mut self, addresses: BTreeSet<IpAddr>) {
-        self.reviewed = addresses;
+        self.reviewed = (addresses, std::mem::take(&mut self.barred));
     }
 
-    /// Nothing is owed: the flows there are were never judged (decision L2).
+    /// Nothing is owed: the flows there are were never judged (decision L2). What is banned is cut all the same.
     pub(super) fn forgive(&mut self) {
         self.tightened.clear();
         self.released.clear();
@@ -61,20 +63,24 @@ impl Recheck {
             Established::Recheck => tightened.into_iter().chain(owned).collect(),
             Established::Keep => owned,
         };
-        let reviewed = match established {
-            Established::Recheck => std::mem::take(&mut self.reviewed),
-            Established::Keep => BTreeSet::new(),
+        // Bans cut flows whatever was chosen for policies: that is what they are for.
+        let (reviewed, review) = match (std::mem::take(&mut self.reviewed), established) {
+            (reviewed, Established::Recheck) => reviewed,
+            ((_, barred), Established::Keep) => (BTreeSet::new(), barred),
         };
-        if judged.is_empty() && gone.is_empty() && reviewed.is_empty() {
+        let barred = std::mem::take(&mut self.barred);
+        if judged.is_empty() && gone.is_empty() && reviewed.is_empty() && barred.max(review) == Barred::Same {
             // A repair takes the rule away while its flows are still being looked at.
-            return if self.armed.is_empty() { Ok(()) } else { self.arm(kernel) };
+            return if self.is_armed() { self.arm(kernel) } else { Ok(()) };
         }
         self.number += 1;
-        self.armed.extend(&judged);
+        self.armed.0.extend(&judged);
+        self.armed.1 = self.armed.1.max(barred);
         let armed = self.arm(kernel);
         let ruleset = kernel.standing().clone();
-        let looked_at = self.armed.union(&reviewed).copied().collect();
-        let job = Job { number: self.number, judged: looked_at, released: gone, ruleset };
+        let looked_at = self.armed.0.union(&reviewed).copied().collect();
+        let barred = self.armed.1.max(review);
+        let job = Job { number: self.number, judged: looked_at, released: gone, barred, ruleset };
         if self.jobs.send(job).is_err() {
             tracing::error!("the flows thread is gone; the next agent cuts what is no longer allowed");
         }
@@ -89,9 +95,9 @@ impl Recheck {
 
     /// A job is done; answers whether it was the last.
     pub(super) fn done(&mut self, number: u64) -> bool {
-        let last = number == self.number && !self.armed.is_empty();
+        let last = number == self.number && self.is_armed();
         if last {
-            self.armed.clear();
+            self.armed = Default::default();
         }
         last
     }
@@ -101,8 +107,12 @@ impl Recheck {
         self.arm(kernel)
     }
 
+    fn is_armed(&self) -> bool {
+        !self.armed.0.is_empty() || self.armed.1 != Barred::Same
+    }
+
     fn arm(&self, kernel: &mut Kernel) -> Result<(), Failure> {
-        let delta = recheck::arm(kernel.standing(), &self.armed);
+        let delta = recheck::arm(kernel.standing(), &self.armed.0, self.armed.1);
         if delta.is_empty() {
             return Ok(());
         }
@@ -117,7 +127,7 @@ pub(super) fn judged_addresses(ruleset: &Ruleset) -> BTreeSet<IpAddr> {
     let elements = maps.flat_map(|map| map.iter());
     let judged = |(key, value): (&Key, Value)| match value {
         Value::Verdict(verdict) => verdict.target().and_then(|_| key.address()),
-        Value::Member => None,
+        Value::Member | Value::Until(_) => None,
     };
     elements.filter_map(judged).collect()
 }

@@ -56,7 +56,13 @@ fn bench() -> (Bench, Receiver<Work>) {
 
 fn job(judged: &[&str], released: &[&str]) -> Job {
     let set = |list: &[&str]| list.iter().map(|text| ip(text)).collect();
-    Job { number: 1, judged: set(judged), released: set(released), ruleset: isolating() }
+    Job {
+        number: 1,
+        judged: set(judged),
+        released: set(released),
+        barred: Barred::Same,
+        ruleset: isolating(),
+    }
 }
 
 /// 10.0.0.1 is isolated and lets nobody in.
@@ -76,6 +82,7 @@ fn isolating() -> Ruleset {
         life: Life::Live,
         started: None,
         ports: Vec::new(),
+        host_ports: Vec::new(),
     }));
     engine.apply(podwall_engine::Change::Policy(Policy {
         id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: "deny".into() },

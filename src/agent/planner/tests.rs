@@ -100,6 +100,7 @@ fn node() -> Node {
         labels: Labels::default(),
         addresses: Vec::new(),
         pod_ranges: vec!["10.0.0.0/24".parse().unwrap()],
+        link_groups: Default::default(),
     }
 }
 
@@ -127,6 +128,7 @@ fn pod(number: u8) -> Change {
         life: Life::Live,
         started: None,
         ports: Vec::new(),
+        host_ports: Vec::new(),
     })
 }
 

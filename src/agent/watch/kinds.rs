@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, Resource};
 use podwall_crd::node_report::ReportedKind;
-use podwall_crd::{Namespace, Node, Pod};
-use podwall_engine::model::{NodeName, PodUid, PolicyId, Text};
+use podwall_crd::{Namespace, Node, Pod, Service};
+use podwall_engine::model::{BanId, Named, NodeName, PodUid, PolicyId, Text};
 use podwall_engine::{Change, Warning, ingest};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub trait Mirrored: Send + 'static {
     type Key: Ord + Clone + Send;
     /// Whom the planner hears it from.
     const FEED: Feed;
+    /// What it means that the API server does not know the kind.
+    const WITHOUT: Without = Without::Wait;
     /// What a list of them calls itself.
     const LIST: &'static str;
     /// As what the node reports how far it is with them; most kinds are not reported.
@@ -34,6 +36,15 @@ pub trait Mirrored: Send + 'static {
     fn read(object: Self::Object) -> Read<Self::Key>;
     /// The change that takes an object away.
     fn gone(key: Self::Key) -> Change;
+}
+
+/// What it means that the API server does not know a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Without {
+    /// Something is wrong; nothing goes on before it is there.
+    Wait,
+    /// There are none: its definition is not installed.
+    None,
 }
 
 /// Pods, by UID: a late delete of an old pod cannot harm a new one of its name (W5).
@@ -119,18 +130,11 @@ impl Mirrored for Policies {
     const LIST: &'static str = "NetworkPolicyList";
 
     fn api(client: Client) -> Api<DynamicObject> {
-        let resource = ApiResource {
-            group: "networking.k8s.io".to_owned(),
-            version: "v1".to_owned(),
-            api_version: "networking.k8s.io/v1".to_owned(),
-            kind: "NetworkPolicy".to_owned(),
-            plural: "networkpolicies".to_owned(),
-        };
-        Api::all_with(client, &resource)
+        Api::all_with(client, &POLICY.resource())
     }
 
     fn read(object: DynamicObject) -> Read<PolicyId> {
-        let read = ingest::network_policy(&whole(object))?;
+        let read = ingest::network_policy(&POLICY.whole(object))?;
         Ok((read.policy.id.clone(), Change::Policy(read.policy), read.warnings))
     }
 
@@ -139,20 +143,151 @@ impl Mirrored for Policies {
     }
 }
 
-/// The object as the API server sent it. Items of a list leave kind and version out. Of the metadata only what names
-/// an object is needed; managed fields can be larger than the policy.
-fn whole(object: DynamicObject) -> Value {
-    let mut raw = object.data;
-    if let Value::Object(fields) = &mut raw {
-        let metadata = object.metadata;
-        fields.insert("apiVersion".to_owned(), "networking.k8s.io/v1".into());
-        fields.insert("kind".to_owned(), "NetworkPolicy".into());
-        let named = serde_json::json!({
-            "name": metadata.name,
-            "namespace": metadata.namespace,
-            "uid": metadata.uid,
-        });
-        fields.insert("metadata".to_owned(), named);
+/// Services, by namespace and name.
+#[derive(Debug)]
+pub struct Services;
+
+impl Mirrored for Services {
+    type Object = Service;
+    type Key = Named;
+    const FEED: Feed = Feed::Services;
+    const LIST: &'static str = "ServiceList";
+
+    fn api(client: Client) -> Api<Service> {
+        Api::all(client)
     }
-    raw
+
+    fn read(object: Service) -> Read<Named> {
+        let service = ingest::service(&object)?;
+        Ok((service.id.clone(), Change::Service(service), Vec::new()))
+    }
+
+    fn gone(key: Named) -> Change {
+        Change::ServiceGone(key)
+    }
+}
+
+/// Bans, raw like policies.
+#[derive(Debug)]
+pub struct Bans;
+
+impl Mirrored for Bans {
+    type Object = DynamicObject;
+    type Key = BanId;
+    const FEED: Feed = Feed::Bans;
+    const WITHOUT: Without = Without::None;
+    const LIST: &'static str = "BanList";
+
+    fn api(client: Client) -> Api<DynamicObject> {
+        Api::all_with(client, &BAN.resource())
+    }
+
+    fn read(object: DynamicObject) -> Read<BanId> {
+        let (ban, warnings) = ingest::ban(&BAN.whole(object))?;
+        Ok((ban.id.clone(), Change::Ban(ban), warnings))
+    }
+
+    fn gone(key: BanId) -> Change {
+        Change::BanGone(key)
+    }
+}
+
+/// Bans as kubetables had them.
+#[derive(Debug)]
+pub struct Ktbans;
+
+impl Mirrored for Ktbans {
+    type Object = DynamicObject;
+    type Key = BanId;
+    const FEED: Feed = Feed::Ktbans;
+    const WITHOUT: Without = Without::None;
+    const LIST: &'static str = "KtbanList";
+
+    fn api(client: Client) -> Api<DynamicObject> {
+        Api::all_with(client, &KTBAN.resource())
+    }
+
+    fn read(object: DynamicObject) -> Read<BanId> {
+        let (ban, warnings) = ingest::ktban(&KTBAN.whole(object))?;
+        Ok((ban.id.clone(), Change::Ban(ban), warnings))
+    }
+
+    fn gone(key: BanId) -> Change {
+        Change::BanGone(key)
+    }
+}
+
+/// Who may reach Services from outside.
+#[derive(Debug)]
+pub struct Exposures;
+
+impl Mirrored for Exposures {
+    type Object = DynamicObject;
+    type Key = Named;
+    const FEED: Feed = Feed::Exposures;
+    const WITHOUT: Without = Without::None;
+    const LIST: &'static str = "ServiceExposureList";
+
+    fn api(client: Client) -> Api<DynamicObject> {
+        Api::all_with(client, &EXPOSURE.resource())
+    }
+
+    fn read(object: DynamicObject) -> Read<Named> {
+        let (exposure, warnings) = ingest::exposure(&EXPOSURE.whole(object))?;
+        Ok((exposure.id.clone(), Change::Exposure(exposure), warnings))
+    }
+
+    fn gone(key: Named) -> Change {
+        Change::ExposureGone(key)
+    }
+}
+
+/// A kind that is read raw.
+struct Raw {
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+}
+
+const POLICY: Raw =
+    Raw { group: "networking.k8s.io", version: "v1", kind: "NetworkPolicy", plural: "networkpolicies" };
+const BAN: Raw = Raw { group: "podwall.dev", version: "v1alpha1", kind: "Ban", plural: "bans" };
+const KTBAN: Raw = Raw { group: "k8s.sers.dev", version: "v1alpha1", kind: "Ktban", plural: "ktbans" };
+const EXPOSURE: Raw =
+    Raw { group: "podwall.dev", version: "v1alpha1", kind: "ServiceExposure", plural: "serviceexposures" };
+
+impl Raw {
+    fn resource(&self) -> ApiResource {
+        ApiResource {
+            group: self.group.to_owned(),
+            version: self.version.to_owned(),
+            api_version: self.api_version(),
+            kind: self.kind.to_owned(),
+            plural: self.plural.to_owned(),
+        }
+    }
+
+    fn api_version(&self) -> String {
+        format!("{}/{}", self.group, self.version)
+    }
+
+    /// The object as the API server sent it. Items of a list leave kind and version out. Of the metadata only what
+    /// names an object is needed, and since when it exists; managed fields can be larger than all the rest.
+    fn whole(&self, object: DynamicObject) -> Value {
+        let mut raw = object.data;
+        if let Value::Object(fields) = &mut raw {
+            let metadata = object.metadata;
+            fields.insert("apiVersion".to_owned(), self.api_version().into());
+            fields.insert("kind".to_owned(), self.kind.into());
+            let named = serde_json::json!({
+                "name": metadata.name,
+                "namespace": metadata.namespace,
+                "uid": metadata.uid,
+                "creationTimestamp": metadata.creation_timestamp,
+            });
+            fields.insert("metadata".to_owned(), named);
+        }
+        raw
+    }
 }

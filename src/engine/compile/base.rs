@@ -15,6 +15,9 @@ use crate::options::{Options, SpoofGuard};
 /// `NF_IP_PRI_FILTER - 1`: after destination NAT (-100), before other filters, before source NAT.
 const PRIORITY: i32 = -1;
 
+/// `NF_IP_PRI_MANGLE - 1`: after conntrack (-200), before destination NAT (-100).
+const ARRIVING: i32 = -151;
+
 /// What the fixed part depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BaseRequest {
@@ -24,6 +27,19 @@ pub struct BaseRequest {
     pub size6: u32,
     /// The chain `strays` drops.
     pub grace_over: bool,
+    /// What is asked beside policies.
+    pub barriers: Barriers,
+}
+
+/// What is asked of every new packet beside the policies of pods. Where there is nothing to ask, no packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Barriers {
+    /// Is somebody banned who might come?
+    pub arrivals: bool,
+    /// Is somebody banned to whom one might go?
+    pub departures: bool,
+    /// Is some door of a Service guarded?
+    pub exposed: bool,
 }
 
 impl BaseRequest {
@@ -66,8 +82,9 @@ pub fn sets(request: &BaseRequest) -> BTreeMap<SetName, SetSpec> {
 /// Every fixed chain.
 pub fn chains(request: &BaseRequest, options: &Options) -> BTreeMap<ChainName, Chain> {
     let regular = |rules| Chain { base: None, rules };
-    BTreeMap::from([
-        (names::forward(), forward()),
+    let barriers = request.barriers;
+    let mut chains = BTreeMap::from([
+        (names::forward(), forward(barriers)),
         (names::input(), input()),
         (names::recheck(), regular(Vec::new())),
         (names::forward_v6(), regular(forward_v6())),
@@ -83,13 +100,61 @@ pub fn chains(request: &BaseRequest, options: &Options) -> BTreeMap<ChainName, C
         (names::pending(), regular(shut(&names::pending(), options))),
         (names::forged(), regular(shut(&names::forged(), options))),
         (names::refused(), regular(shut(&names::refused(), options))),
-    ])
+    ]);
+    if barriers.arrivals || barriers.exposed {
+        chains.insert(names::arriving(), arriving(barriers));
+    }
+    if barriers.departures {
+        chains.insert(names::leaving(), leaving());
+    }
+    chains
+}
+
+/// Base chains that come and go with what they lead to.
+pub fn passing_chains() -> [ChainName; 2] {
+    [names::arriving(), names::leaving()]
+}
+
+/// Before destination NAT, so that a door is judged by its own number and its client's real address. Established
+/// flows are cut once when a ban comes ([`crate::recheck`]) and not asked again.
+fn arriving(barriers: Barriers) -> Chain {
+    let at = names::arriving();
+    let mut rules = admitted(&at).to_vec();
+    if let Ok(loopback) = LinkName::new("lo") {
+        rules.push(rule(
+            names::own_rule(&at, "loopback"),
+            vec![Match::InputLink(loopback)],
+            Verdict::Accept.plain(),
+        ));
+    }
+    if barriers.arrivals {
+        rules.push(jump(&at, "bans", names::arrivals()));
+    }
+    if barriers.exposed {
+        rules.push(jump(&at, "doors", names::exposed()));
+    }
+    Chain { base: Some(Base { hook: Hook::Prerouting, priority: ARRIVING }), rules }
+}
+
+/// What the node itself sends; what it sends to itself is nobody's to ban.
+fn leaving() -> Chain {
+    let at = names::leaving();
+    let mut rules = admitted(&at).to_vec();
+    // What a rejection of ours sends to the banned is related to his packet.
+    let reset = vec![Match::Protocol(Protocol::TCP), Match::State(vec![ConnState::Related])];
+    rules.push(rule(names::own_rule(&at, "resets"), reset, Verdict::Accept.plain()));
+    rules.push(rule(names::own_rule(&at, "local"), vec![Match::Local], Verdict::Accept.plain()));
+    rules.push(jump(&at, "bans", names::departures()));
+    Chain { base: Some(Base { hook: Hook::Output, priority: PRIORITY }), rules }
 }
 
 /// Everything routed or bridged through the node. Node to pod does not come by here: it is always open (H2).
-fn forward() -> Chain {
+fn forward(barriers: Barriers) -> Chain {
     let at = names::forward();
-    let mut rules = passing(&at, names::forward_v6());
+    let mut rules = passing(&at, names::forward_v6()).to_vec();
+    if barriers.departures {
+        rules.push(jump(&at, "bans", names::departures()));
+    }
     for (purpose, next) in
         [("guard", names::guard()), ("egress", names::egress()), ("ingress", names::ingress())]
     {
@@ -101,7 +166,7 @@ fn forward() -> Chain {
 /// What ends on the node: only pods are judged, by their egress (H5, L3).
 fn input() -> Chain {
     let at = names::input();
-    let mut rules = passing(&at, names::input_v6());
+    let mut rules = passing(&at, names::input_v6()).to_vec();
     if let Ok(loopback) = LinkName::new("lo") {
         let own = vec![Match::InputLink(loopback)];
         rules.push(rule(names::own_rule(&at, "loopback"), own, Verdict::Accept.plain()));
@@ -147,17 +212,27 @@ fn old_link_local(at: &ChainName, side: Side, more: &[Match], next: &ChainName) 
 
 /// L1: established flows, ICMP errors of a flow (F2), and what keeps a link alive (F7) pass before any judging, but
 /// for what `six` shuts first.
-fn passing(at: &ChainName, six: ChainName) -> Vec<Rule> {
-    let rule = |purpose: &str, matches, verdict: Verdict| {
+fn passing(at: &ChainName, six: ChainName) -> [Rule; 3] {
+    let own = |purpose: &str, matches, verdict: Verdict| {
         rule(names::own_rule(at, purpose), matches, verdict.plain())
     };
-    let icmp_error = vec![Match::Protocol(Protocol::ICMP), Match::State(vec![ConnState::Related])];
-    vec![
-        rule("ipv6", vec![Match::Family(Family::V6)], Verdict::Jump(six)),
+    [
+        own("ipv6", vec![Match::Family(Family::V6)], Verdict::Jump(six)),
         // Falling off the end of `recheck` is as good as an accept here, and no new packet has to look into it.
-        rule("established", vec![established()], Verdict::Goto(names::recheck())),
-        rule("icmp errors", icmp_error, Verdict::Accept),
+        own("established", vec![established()], Verdict::Goto(names::recheck())),
+        icmp_errors(at),
     ]
+}
+
+/// What no ban and no door is asked about.
+fn admitted(at: &ChainName) -> [Rule; 3] {
+    let accepted = rule(names::own_rule(at, "established"), vec![established()], Verdict::Accept.plain());
+    [accepted, icmp_errors(at), to_icmp_v6(at)]
+}
+
+fn icmp_errors(at: &ChainName) -> Rule {
+    let errors = vec![Match::Protocol(Protocol::ICMP), Match::State(vec![ConnState::Related])];
+    rule(names::own_rule(at, "icmp errors"), errors, Verdict::Accept.plain())
 }
 
 fn established() -> Match {
@@ -328,7 +403,8 @@ mod tests {
 
     #[test]
     fn every_literal_of_this_file_is_good() {
-        let request = BaseRequest { size4: 1024, size6: 1024, grace_over: true };
+        let request =
+            BaseRequest { size4: 1024, size6: 1024, grace_over: true, barriers: Barriers::default() };
         let chains = chains(&request, &Options::default());
         let rules = |name: ChainName| chains.get(&name).map(|chain| chain.rules.len());
         assert_eq!((rules(names::shared()), on_link().len()), (Some(5), 5));

@@ -2,6 +2,7 @@
 use podwall_ruleset::{ChainName, Digest, Family, RuleId, SetName};
 
 use crate::model::Direction;
+use crate::model::ban::Way;
 
 /// NFLOG and nft(8) both show it; leads from a drop record back to us.
 pub const LOG_PREFIX: &str = "podwall";
@@ -58,6 +59,18 @@ chains! {
     shared = "shared";
     /// Drop: an address that is no pod's own.
     nameless = "nameless";
+    /// Base chain of everything that arrives, before any destination NAT; only while something is asked there.
+    arriving = "arriving";
+    /// Base chain of what the node itself sends; only while something is asked there.
+    leaving = "leaving";
+    /// Bans by source address.
+    arrivals = "arrivals";
+    /// Bans by destination address.
+    departures = "departures";
+    /// What looks like the revival of a flow that a ban cut.
+    revived = "revived";
+    /// Doors of Services, by who may come in.
+    exposed = "exposed";
     /// Drop: whoever's own chain the kernel refused.
     refused = "refused";
 }
@@ -85,6 +98,8 @@ family_sets! {
     local = "c_local4", "c_local6";
     /// Pods whose established flows are judged again just now.
     recheck_set = "n_recheck4", "n_recheck6";
+    /// Addresses of nodes; only while a door is guarded.
+    nodes = "nodes4", "nodes6";
     /// Log rate of each source.
     meter = "n_meter4", "n_meter6";
 }
@@ -102,6 +117,14 @@ pub fn guarded_links() -> SetName {
 /// Bridges that carry an isolated pod.
 pub fn shared_links() -> SetName {
     fixed_set("c_shared")
+}
+
+/// The chain that asks for bans.
+pub fn bans(way: Way) -> ChainName {
+    match way {
+        Way::In => arrivals(),
+        Way::Out => departures(),
+    }
 }
 
 /// The verdict map of a direction, family and size.

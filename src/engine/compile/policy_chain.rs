@@ -12,8 +12,8 @@ use podwall_ruleset::{
     Protocol, Rule, RuleId, Set, SetName, SetSpec, Shape, Side, Value, Verdict,
 };
 
-use crate::compile::intervals::Intervals;
 use crate::compile::names;
+use crate::intervals::Intervals;
 use crate::model::port::FEW_PORTS;
 use crate::model::{Action, Direction, IpBlock, Peer, Peers, Policy, PolicyRule, PortSpec, Ports};
 use crate::options::Options;
@@ -254,8 +254,7 @@ impl Builder<'_> {
         if let Some(network) = intervals.as_network() {
             return Some(vec![Match::Prefix(side, network)]);
         }
-        let text = intervals.iter().map(|(first, last)| format!("{first}-{last}"));
-        let name = SetName::of_content(&format!("r{}", family.digit()), Digest::of(text));
+        let name = intervals.set_name();
         let keys: Vec<Key> = intervals.iter().map(|(first, last)| Key::Range(first, last)).collect();
         self.constant(&name, Shape::Ranges(family), keys.into_iter());
         Some(vec![Match::In(Lookup::Address(family, side), name)])
@@ -294,12 +293,13 @@ fn holders(peers: &Peers) -> Vec<Holder> {
     holders
 }
 
-fn port_match(protocol: Protocol, range: PortRange) -> Match {
+/// A protocol, and its port where not all of them are meant.
+pub fn port_match(protocol: Protocol, range: PortRange) -> Match {
     if range == PortRange::ALL { Match::Protocol(protocol) } else { Match::Port(protocol, range) }
 }
 
 /// Sorted, disjoint, not touching: what an interval set takes.
-fn merge(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
+pub fn merge(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
     ranges.sort();
     let mut out: Vec<PortRange> = Vec::with_capacity(ranges.len());
     for range in ranges {

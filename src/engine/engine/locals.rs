@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use podwall_ruleset::{ChainName, Family, Key, SetName, Value, Verdict};
+use podwall_ruleset::{ChainName, Family, Key, Set, SetName, Value, Verdict};
 
 use crate::cluster::Cluster;
 use crate::compile::{ChainRequest, Compiled, names};
@@ -161,11 +161,7 @@ impl Engine {
     fn add_chain(&mut self, name: &ChainName, request: &ChainRequest<'_>, compiled: Compiled) {
         let mut constants = Vec::new();
         for (set, constant) in &compiled.constants {
-            *self.constants.entry(set.clone()).or_default() += 1;
-            self.recorder.put_set(set, constant.spec);
-            for (key, _) in constant.iter() {
-                self.recorder.put(set, key.clone(), Value::Member);
-            }
+            self.keep_constant(set, constant);
             constants.push(set.clone());
         }
         let groups =
@@ -208,12 +204,26 @@ impl Engine {
             self.leave_group(set, name);
         }
         for set in &live.constants {
-            let Some(users) = self.constants.get_mut(set) else { continue };
-            *users -= 1;
-            if *users == 0 {
-                self.constants.remove(set);
-                self.recorder.drop_set(set);
-            }
+            self.release_constant(set);
+        }
+    }
+
+    /// One more looks at a set that never changes.
+    pub(super) fn keep_constant(&mut self, name: &SetName, set: &Set) {
+        *self.constants.entry(name.clone()).or_default() += 1;
+        self.recorder.put_set(name, set.spec);
+        for (key, value) in set.iter() {
+            self.recorder.put(name, key.clone(), value);
+        }
+    }
+
+    /// One less; the last takes the set along.
+    pub(super) fn release_constant(&mut self, name: &SetName) {
+        let Some(users) = self.constants.get_mut(name) else { return };
+        *users -= 1;
+        if *users == 0 {
+            self.constants.remove(name);
+            self.recorder.drop_set(name);
         }
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use podwall_ruleset::{ChainName, Family, Key, SetName, SetSpec, Value};
 
 use crate::cluster::Cluster;
+use crate::compile::names;
 use crate::model::{Labels, Pod, Text};
+use crate::recheck::Barred;
 use crate::resolve::Group;
 
 use super::Engine;
@@ -81,6 +83,16 @@ impl Engine {
         joined.iter().for_each(|key| self.recorder.put(set, (*key).clone(), Value::Member));
         self.tighten(set, &left, |_| true);
         self.tighten(set, &joined, LiveChain::may_deny_peers);
+        if !left.is_empty() {
+            self.tighten_doors(set);
+        }
+    }
+
+    /// Whoever is no longer inside the cluster is asked at its doors.
+    fn tighten_doors(&mut self, set: &SetName) {
+        if self.groups.get(set).is_some_and(|live| live.users.contains(&names::exposed())) {
+            self.barriers.tighter = Barred::Tighter;
+        }
     }
 
     /// Only flows between these peers and the pods with such a chain that looks at the set can be concerned: whichever

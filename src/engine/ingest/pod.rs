@@ -5,6 +5,7 @@ use podwall_crd::Pod;
 use podwall_crd::upstream::pod::{Container, PodSpec, PodStatus};
 use podwall_ruleset::{Family, Protocol};
 
+use crate::model::service::HostPort;
 use crate::model::{self, Life, NamedPort, Network, NodeName, Text};
 use crate::warning::Warning;
 
@@ -39,6 +40,7 @@ pub fn pod(pod: &Pod) -> Result<model::Pod, Warning> {
         life,
         started: status.start_time.as_deref().map(Text::from),
         ports: named_ports(&spec),
+        host_ports: host_ports(&spec),
     })
 }
 
@@ -76,6 +78,31 @@ fn named_ports(spec: &PodSpec) -> Vec<NamedPort> {
     named.sort();
     named.dedup();
     named
+}
+
+/// Ports that the node answers for.
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let number = |number: i64| u16::try_from(number).ok().filter(|number| *number > 0);
+    let containers = spec.containers.iter().flatten().chain(spec.init_containers.iter().flatten());
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let mut found: Vec<HostPort> = ports
+        .filter_map(|port| {
+            Some(HostPort {
+                name: port.name.as_deref().map(Text::from),
+                protocol: protocol(port.protocol.as_deref().unwrap_or("TCP"))?,
+                port: number(port.container_port)?,
+                host_port: number(port.host_port?)?,
+                address: port
+                    .host_ip
+                    .as_deref()
+                    .and_then(address)
+                    .filter(|address| !address.is_unspecified()),
+            })
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// The three protocols that ports may have (D3).

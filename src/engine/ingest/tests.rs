@@ -297,7 +297,8 @@ fn an_object_without_a_name_or_of_a_wrong_type_is_refused_with_its_field() {
 
 #[test]
 fn kinds_of_no_use_are_passed_over() {
-    for (group, kind) in [("v1", "Service"), ("apps/v1", "Deployment"), ("example.com/v1", "Pod"), ("", "")] {
+    for (group, kind) in [("v1", "ConfigMap"), ("apps/v1", "Deployment"), ("example.com/v1", "Pod"), ("", "")]
+    {
         let raw = json!({"apiVersion": group, "kind": kind, "metadata": {"name": "a"}});
         assert_eq!(object(&raw).expect("readable"), None, "{kind}");
     }

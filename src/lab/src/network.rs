@@ -85,6 +85,12 @@ impl Lab {
         pod.add_address(found("node", &self.nodes, pod.node())?, address)
     }
 
+    /// What every node and host hangs on: the router between them.
+    #[must_use]
+    pub const fn wire(&self) -> &Netns {
+        &self.wire
+    }
+
     /// A node by name.
     pub fn node(&self, name: &str) -> Result<&Node, LabError> {
         found("node", &self.nodes, name)

@@ -148,7 +148,7 @@ fn verdict_words(attributes: Vec<VerdictAttribute>) -> String {
 
 fn read_set(shape: Shape, elements: Vec<Element>) -> BTreeMap<String, String> {
     match shape {
-        Shape::Ranges(_) => ranges(elements),
+        Shape::Ranges(_) | Shape::BannedRanges(_) => ranges(elements),
         Shape::Services => elements
             .into_iter()
             .map(|element| {
@@ -157,7 +157,12 @@ fn read_set(shape: Shape, elements: Vec<Element>) -> BTreeMap<String, String> {
                 (format!("{} . {}", Protocol(element.key[0]), span(&first, &last)), String::new())
             })
             .collect(),
-        Shape::Addresses(_) | Shape::Verdicts(_) | Shape::Pairs(_) | Shape::Endpoints(_) | Shape::Links => {
+        Shape::Addresses(_)
+        | Shape::Banned(_)
+        | Shape::Verdicts(_)
+        | Shape::Pairs(_)
+        | Shape::Endpoints(_)
+        | Shape::Links => {
             elements.into_iter().map(|element| (key(shape, &element.key), element.verdict)).collect()
         }
         Shape::Meter(_) => BTreeMap::new(),
@@ -204,9 +209,13 @@ fn key(shape: Shape, bytes: &[u8]) -> String {
             let (pod, rest) = bytes.split_at(width(family));
             format!("{} . {} . {}", address(pod), Protocol(rest[0]), port(&rest[4..]))
         }
-        Shape::Addresses(_) | Shape::Verdicts(_) | Shape::Ranges(_) | Shape::Meter(_) | Shape::Services => {
-            address(bytes).to_string()
-        }
+        Shape::Addresses(_)
+        | Shape::Banned(_)
+        | Shape::BannedRanges(_)
+        | Shape::Verdicts(_)
+        | Shape::Ranges(_)
+        | Shape::Meter(_)
+        | Shape::Services => address(bytes).to_string(),
     }
 }
 

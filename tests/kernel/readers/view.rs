@@ -28,7 +28,7 @@ impl View {
     pub fn of(ruleset: &Ruleset) -> Self {
         let sets = ruleset.sets.iter().filter(|(_, set)| !matches!(set.spec.shape, Shape::Meter(_)));
         let elements = |(key, value): (&Key, Value)| match value {
-            Value::Member => (key_words(key), String::new()),
+            Value::Member | Value::Until(_) => (key_words(key), String::new()),
             Value::Verdict(verdict) => (key_words(key), verdict_words(&verdict)),
         };
         Self {
@@ -95,6 +95,7 @@ fn verdict_words(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Accept => "accept".to_owned(),
         Verdict::Drop => "drop".to_owned(),
+        Verdict::Reject(_) => "reject".to_owned(),
         Verdict::Return => "return".to_owned(),
         Verdict::Jump(chain) => format!("jump {chain}"),
         Verdict::Goto(chain) => format!("goto {chain}"),

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use podwall_engine::flows::{self, FlowTuple};
-use podwall_engine::{Engine, NodeName, Options, Update, recheck};
+use podwall_engine::flows::{self, Asked, Fence, FlowTuple};
+use podwall_engine::{Barred, Engine, NodeName, Options, Update, recheck};
 use podwall_iptables::{Choice, Iptables, Variant};
 use podwall_lab::Netns;
 use podwall_netlink::conntrack::{Conntrack, Flow, Flows as _, Layer4};
@@ -15,7 +15,8 @@ use podwall_nftables::{Guard, Nftables};
 use podwall_ruleset::packet::Transport;
 use podwall_ruleset::stage::{StageKind, stages};
 use podwall_ruleset::{
-    Backend, BackendError, Capabilities, Counter, Delta, Observed, Protocol, Receipt, Ruleset, Transaction,
+    Backend, BackendError, Capabilities, Counter, Delta, Hit, Observed, Protocol, Receipt, Ruleset,
+    Transaction,
 };
 
 /// Decision S2.
@@ -71,15 +72,17 @@ impl Filter {
     /// judged again until the last of them is deleted. Answers those that were.
     pub fn commit_and_cut(&mut self) -> Vec<Flow> {
         let update = self.commit();
-        let armed = recheck::arm(&self.standing, &update.tightened);
+        let armed = recheck::arm(&self.standing, &update.tightened, update.barred);
         self.carry_out(&armed);
         let (standing, host) = (&self.standing, &self.host);
+        let fence = (update.barred == Barred::Tighter).then(|| Fence::of(standing));
         let forbidden = |flow: &Flow| {
             let ends =
                 [flow.original.source, flow.original.destination, flow.reply.source, flow.reply.destination];
             let tuple = tuple(flow);
             let judged = [tuple.source, tuple.destination].iter().any(|end| update.tightened.contains(end));
             ends.iter().any(|end| update.released.contains(end))
+                || fence.as_ref().is_some_and(|fence| fence.forbids(&tuple, &asked(flow), host))
                 || (judged && !flows::allowed(standing, &tuple, host))
         };
         let cut = self.flows(forbidden);
@@ -133,6 +136,22 @@ const fn tuple(flow: &Flow) -> FlowTuple {
         _ => Transport::Other(protocol),
     };
     FlowTuple { source: flow.original.source, destination: flow.reply.source, transport }
+}
+
+/// What the first packet asked for, before any translation.
+fn asked(flow: &Flow) -> Asked {
+    let original = tuple(&Flow { reply: flow.original.clone(), ..flow.clone() });
+    let (port, source_port) = match flow.original.layer4 {
+        Layer4::Ports { source, destination } => (destination, source),
+        _ => (0, 0),
+    };
+    let transport = match original.transport {
+        Transport::Tcp { opening, .. } => Transport::Tcp { port, opening },
+        Transport::Udp(_) => Transport::Udp(port),
+        Transport::Sctp(_) => Transport::Sctp(port),
+        other => other,
+    };
+    Asked { destination: flow.original.destination, transport, source_port }
 }
 
 /// Has nft(8) do something; answers what it prints.
@@ -215,5 +234,9 @@ impl Backend for Within {
 
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
         self.run(Iptables::counters)
+    }
+
+    fn hits(&mut self) -> Result<Vec<Hit>, BackendError> {
+        self.run(Iptables::hits)
     }
 }

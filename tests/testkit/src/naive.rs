@@ -6,6 +6,7 @@
 //! about, after destination translation (V1).
 
 mod block;
+pub mod fence;
 mod pods;
 mod policies;
 

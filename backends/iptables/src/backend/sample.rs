@@ -3,9 +3,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use podwall_ruleset::{
-    Base, Chain, ChainName, ConnState, Count, Digest, Effect, Family, Hook, Key, LinkName, Log, Lookup,
-    Match, Meter, Outcome, PortRange, Protocol, Rule, RuleId, Ruleset, Set, SetName, SetSpec, Shape, Side,
-    Value, Verdict,
+    Answer, Base, Chain, ChainName, ConnState, Count, Deadline, Digest, Effect, Family, Hook, Key, LinkName,
+    Log, Lookup, Match, Meter, Outcome, PortRange, Protocol, Rule, RuleId, Ruleset, Set, SetName, SetSpec,
+    Shape, Side, Value, Verdict,
 };
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -150,6 +150,31 @@ fn recheck() -> Vec<Rule> {
     vec![rule("recheck4", questions, goto("judge").plain())]
 }
 
+fn arrivals() -> Vec<Rule> {
+    let banned = |name| looked_up(Lookup::Address(Family::V4, Side::Source), name);
+    let ssh = Match::Port(Protocol::TCP, PortRange::single(22));
+    vec![
+        rule("ssh", vec![Match::Local, ssh], Verdict::Accept.plain()),
+        rule("banned", vec![banned("c_bi4_x")], goto("b4_x").plain()),
+        rule("blocks", vec![banned("c_ni4_x")], goto("b4_x").plain()),
+    ]
+}
+
+fn departures() -> Vec<Rule> {
+    let by = looked_up(Lookup::OutputLink, "c_podlinks");
+    let from = Match::SourcePort(Protocol::UDP, PortRange::new(1, 80).unwrap());
+    let to = looked_up(Lookup::Address(Family::V6, Side::Destination), "c_bo6_x");
+    vec![rule("leaving", vec![by, from, to], Verdict::Drop.counted())]
+}
+
+fn refusal() -> Vec<Rule> {
+    let tcp = vec![Match::Protocol(Protocol::TCP)];
+    vec![
+        rule("reset", tcp, Verdict::Reject(Answer::Reset).counted()),
+        rule("prohibited", vec![], Verdict::Reject(Answer::Prohibited).counted()),
+    ]
+}
+
 fn guard() -> Vec<Rule> {
     let links = looked_up(Lookup::InputLink, "c_podlinks");
     vec![
@@ -185,6 +210,12 @@ fn chains() -> Vec<(&'static str, Chain)> {
         ("recheck", plain(recheck())),
         ("strays", plain(strays())),
         ("pending", plain(tail("pending"))),
+        (
+            "arrivals",
+            Chain { base: Some(Base { hook: Hook::Prerouting, priority: -151 }), rules: arrivals() },
+        ),
+        ("departures", Chain { base: Some(Base { hook: Hook::Output, priority: -1 }), rules: departures() }),
+        ("b4_x", plain(refusal())),
         ("i4_x", plain(policy())),
         ("e6_x", plain(policy6())),
     ]
@@ -252,6 +283,8 @@ fn peers() -> Vec<Contents> {
 fn others() -> Vec<Contents> {
     let service = |protocol, first, last| Key::Service(protocol, PortRange::new(first, last).unwrap());
     let link = |name| Key::Link(LinkName::new(name).unwrap());
+    let address = |text| Key::Address(ip(text));
+    let range = |first, last| Key::Range(ip(first), ip(last));
     vec![
         (
             "pt_many",
@@ -264,6 +297,14 @@ fn others() -> Vec<Contents> {
                 service(Protocol::SCTP, 1, 1),
             ]),
         ),
+        (
+            "c_bi4_x",
+            Shape::Banned(Family::V4),
+            None,
+            members([address("198.51.100.7"), address("198.51.100.8")]),
+        ),
+        ("c_bo6_x", Shape::Banned(Family::V6), None, members([address("2001:db8::7")])),
+        ("c_ni4_x", Shape::BannedRanges(Family::V4), None, members([range("203.0.113.0", "203.0.113.127")])),
         ("c_podlinks", Shape::Links, None, members([link("veth0"), link("cali0123456789a")])),
     ]
 }
@@ -301,6 +342,18 @@ pub(crate) fn later() -> Ruleset {
     edit(&mut ruleset, "s4_web", pod, Some(Value::Member));
     edit(&mut ruleset, "r4_ops", Key::Range(ip("240.0.0.0"), ip("255.255.255.255")), None);
     edit(&mut ruleset, "r4_ops", Key::Range(ip("192.0.2.200"), ip("192.0.2.200")), None);
+    edit(
+        &mut ruleset,
+        "c_bi4_x",
+        Key::Address(ip("198.51.100.8")),
+        Some(Value::Until(Deadline(4_000_000_000_123))),
+    );
+    edit(
+        &mut ruleset,
+        "c_bi4_x",
+        Key::Address(ip("198.51.100.9")),
+        Some(Value::Until(Deadline(4_000_000_000_000))),
+    );
     ruleset.chains.insert(chain("i4_y"), Arc::new(Chain { base: None, rules: tail("i4_y") }));
     ruleset
 }

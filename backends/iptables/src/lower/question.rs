@@ -21,6 +21,7 @@ pub(super) struct Form {
     source: Option<String>,
     destination: Option<String>,
     link: Option<String>,
+    out: Option<String>,
     protocol: Option<String>,
     modules: Vec<String>,
 }
@@ -28,8 +29,13 @@ pub(super) struct Form {
 impl fmt::Display for Form {
     /// Every match followed by a space.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slots =
-            [("-s", &self.source), ("-d", &self.destination), ("-i", &self.link), ("-p", &self.protocol)];
+        let slots = [
+            ("-s", &self.source),
+            ("-d", &self.destination),
+            ("-i", &self.link),
+            ("-o", &self.out),
+            ("-p", &self.protocol),
+        ];
         for (option, value) in slots {
             if let Some(value) = value {
                 write!(f, "{option} {value} ")?;
@@ -55,15 +61,18 @@ pub(super) fn forms(ruleset: &Ruleset, rule: &Rule) -> Result<Vec<Form>, Unsuite
     Ok(forms)
 }
 
-/// The set of links a rule asks for.
-pub(super) fn links(rule: &Rule) -> Option<&SetName> {
+/// The set of links a rule asks for, and the option that asks for one.
+pub(super) fn links(rule: &Rule) -> Option<(&SetName, &'static str)> {
     rule.matches.iter().find_map(|question| match question {
-        Match::In(Lookup::InputLink, set) => Some(set),
+        Match::In(Lookup::InputLink, set) => Some((set, "-i")),
+        Match::In(Lookup::OutputLink, set) => Some((set, "-o")),
         Match::In(Lookup::Address(..) | Lookup::Pair(_) | Lookup::Endpoint(..) | Lookup::Service, _)
         | Match::Family(_)
         | Match::Prefix(..)
         | Match::Protocol(_)
         | Match::Port(..)
+        | Match::SourcePort(..)
+        | Match::Local
         | Match::Icmpv6Type(..)
         | Match::HopLimit(_)
         | Match::Broadcast
@@ -110,7 +119,8 @@ impl Form {
             destination: slot(&self.destination, &other.destination)?,
             link: slot(&self.link, &other.link)?,
             protocol: slot(&self.protocol, &other.protocol)?,
-            modules: [self.modules.as_slice(), &other.modules].concat(),
+            out: slot(&self.out, &other.out)?,
+            modules: merged(&self.modules, &other.modules),
         })
     }
 }
@@ -118,7 +128,9 @@ impl Form {
 fn answers(ruleset: &Ruleset, question: &Match) -> Result<Vec<Form>, Unsuited> {
     let one = |form| Ok(vec![form]);
     match question {
-        Match::Family(_) | Match::In(Lookup::InputLink, _) => one(Form::default()),
+        Match::Family(_) | Match::In(Lookup::InputLink | Lookup::OutputLink, _) => one(Form::default()),
+        // To iptables this number is every protocol; no packet is delivered under it.
+        Match::Protocol(Protocol(0)) => Ok(Vec::new()),
         Match::In(Lookup::Service, set) => services(held(ruleset, set)?),
         Match::In(lookup, set) => one(Form::module(in_set(ruleset, *lookup, set)?)),
         Match::Prefix(_, network) if network.prefix() == 0 => one(Form::default()),
@@ -129,7 +141,9 @@ fn answers(ruleset: &Ruleset, question: &Match) -> Result<Vec<Form>, Unsuited> {
             one(Form { destination: Some(spelled(*network)), ..Form::default() })
         }
         Match::Protocol(protocol) => one(Form { protocol: Some(protocol.to_string()), ..Form::default() }),
-        Match::Port(protocol, ports) => Ok(vec![port(*protocol, *ports)?]),
+        Match::Port(protocol, ports) => Ok(vec![port(*protocol, Port::Destination, *ports)?]),
+        Match::SourcePort(protocol, ports) => Ok(vec![port(*protocol, Port::Source, *ports)?]),
+        Match::Local => one(Form::module("-m addrtype --dst-type LOCAL")),
         Match::Icmpv6Type(first, last) => Ok((*first..=*last)
             .map(|kind| Form {
                 protocol: Some("ipv6-icmp".to_owned()),
@@ -163,14 +177,25 @@ fn spelled(network: IpNetwork) -> String {
 /// Ports stand in rules: ipset has no set of protocols with ranges of ports that does not list every port.
 fn services(set: &Set) -> Result<Vec<Form>, Unsuited> {
     let keys = set.iter().filter_map(|(key, _)| match key {
-        Key::Service(protocol, ports) => Some(port(*protocol, *ports)),
+        Key::Service(protocol, ports) => Some(port(*protocol, Port::Destination, *ports)),
         Key::Address(_) | Key::Range(..) | Key::Pair(..) | Key::Endpoint(..) | Key::Link(_) => None,
     });
     keys.collect()
 }
 
-fn port(protocol: Protocol, ports: PortRange) -> Result<Form, Unsuited> {
-    if ![Protocol::TCP, Protocol::UDP, Protocol::SCTP].contains(&protocol) {
+/// Which of the two ports.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Source,
+    Destination,
+}
+
+/// `IPPROTO_DCCP`, `IPPROTO_UDPLITE`: their ports are asked for by a match that serves all protocols with ports.
+const BY_MULTIPORT: [Protocol; 2] = [Protocol(33), Protocol(136)];
+
+fn port(protocol: Protocol, which: Port, ports: PortRange) -> Result<Form, Unsuited> {
+    let several = BY_MULTIPORT.contains(&protocol);
+    if !several && ![Protocol::TCP, Protocol::UDP, Protocol::SCTP].contains(&protocol) {
         return Err(Unsuited::new(format!("ports of protocol {protocol}")));
     }
     let form = Form { protocol: Some(protocol.to_string()), ..Form::default() };
@@ -182,7 +207,29 @@ fn port(protocol: Protocol, ports: PortRange) -> Result<Form, Unsuited> {
     } else {
         format!("{}:{}", ports.first(), ports.last())
     };
-    Ok(Form { modules: vec![format!("-m {protocol} --dport {range}")], ..form })
+    let module = match (several, which) {
+        (false, Port::Source) => format!("-m {protocol} --sport {range}"),
+        (false, Port::Destination) => format!("-m {protocol} --dport {range}"),
+        (true, Port::Source) => format!("-m multiport --sports {range}"),
+        (true, Port::Destination) => format!("-m multiport --dports {range}"),
+    };
+    Ok(Form { modules: vec![module], ..form })
+}
+
+/// Both ports of a protocol are one match, the source first, as iptables-save prints them.
+fn merged(mine: &[String], theirs: &[String]) -> Vec<String> {
+    let mut all = mine.to_vec();
+    for module in theirs {
+        let joined = module.split_once(" --dport ").and_then(|(name, range)| {
+            let source = all.iter_mut().find(|other| other.starts_with(&format!("{name} --sport ")))?;
+            source.push_str(&format!(" --dport {range}"));
+            Some(())
+        });
+        if joined.is_none() {
+            all.push(module.clone());
+        }
+    }
+    all
 }
 
 fn in_set(ruleset: &Ruleset, lookup: Lookup, set: &SetName) -> Result<String, Unsuited> {
@@ -203,7 +250,9 @@ fn in_set(ruleset: &Ruleset, lookup: Lookup, set: &SetName) -> Result<String, Un
             };
             return Ok(format!("-m bpf --bytecode \"{program}\" -m set --match-set {name} src"));
         }
-        Lookup::Service | Lookup::InputLink => return Err(Unsuited::new(format!("set {set} as an ipset"))),
+        Lookup::Service | Lookup::InputLink | Lookup::OutputLink => {
+            return Err(Unsuited::new(format!("set {set} as an ipset")));
+        }
     };
     Ok(format!("-m set --match-set {name} {flags}"))
 }

@@ -1,7 +1,7 @@
 //! Sets: ipsets where there is a type, otherwise a chain nobody enters that lists what the set holds.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use podwall_ruleset::{Family, Key, Ruleset, Set, SetName, SetSpec, Shape};
+use podwall_ruleset::{Deadline, Family, Key, Ruleset, Set, SetName, SetSpec, Shape, Value};
 
 use super::{Unsuited, comment, dispatch, in_rules};
 use crate::image::{Image, Ipset, Place};
@@ -14,7 +14,7 @@ pub(crate) const UNBOUNDED: u32 = 1 << 24;
 pub(crate) fn whole(ruleset: &Ruleset, name: &SetName, set: &Set) -> Result<Image, Unsuited> {
     let mut image = Image::default();
     if let Some(ipset) = names::ipset(name, set.spec.shape) {
-        let members = set.iter().flat_map(|(key, _)| members(key)).collect();
+        let members = set.iter().flat_map(|(key, value)| members(key, &value)).collect();
         image.sets.insert(ipset?, Ipset { create: create(set.spec), members });
         return Ok(image);
     }
@@ -58,7 +58,12 @@ fn head(spec: SetSpec) -> String {
         Shape::Links => "links".to_owned(),
         Shape::Verdicts(family) => format!("verdicts{}", family.digit()),
         Shape::Meter(family) => format!("meter{}", family.digit()),
-        Shape::Addresses(_) | Shape::Ranges(_) | Shape::Pairs(_) | Shape::Endpoints(_) => "ipset".to_owned(),
+        Shape::Addresses(_)
+        | Shape::Ranges(_)
+        | Shape::Pairs(_)
+        | Shape::Banned(_)
+        | Shape::BannedRanges(_)
+        | Shape::Endpoints(_) => "ipset".to_owned(),
     };
     format!("set {shape} {size}")
 }
@@ -90,12 +95,13 @@ fn entry(key: &Key) -> String {
 /// Behind the name of a `create` line.
 pub(crate) fn create(spec: SetSpec) -> String {
     let kind = match spec.shape {
-        Shape::Ranges(_) => "hash:net",
+        Shape::Ranges(_) | Shape::BannedRanges(_) => "hash:net",
         Shape::Endpoints(_) => "hash:ip,port",
         Shape::Addresses(_)
         | Shape::Pairs(_)
         | Shape::Services
         | Shape::Links
+        | Shape::Banned(_)
         | Shape::Verdicts(_)
         | Shape::Meter(_) => "hash:ip",
     };
@@ -103,12 +109,28 @@ pub(crate) fn create(spec: SetSpec) -> String {
         Some(Family::V6) => "inet6",
         Some(Family::V4) | None => "inet",
     };
-    format!("{kind} family {family} maxelem {}", spec.size.unwrap_or(UNBOUNDED))
+    let extensions = match spec.shape {
+        // A comment says when exactly an element ends: the kernel only tells how many seconds are left.
+        Shape::Banned(_) => " timeout 0 counters comment",
+        Shape::BannedRanges(_) => " counters",
+        Shape::Addresses(_)
+        | Shape::Ranges(_)
+        | Shape::Pairs(_)
+        | Shape::Endpoints(_)
+        | Shape::Services
+        | Shape::Links
+        | Shape::Verdicts(_)
+        | Shape::Meter(_) => "",
+    };
+    format!("{kind} family {family} maxelem {}{extensions}", spec.size.unwrap_or(UNBOUNDED))
 }
 
-/// A key's elements, as ipset prints them.
-pub(crate) fn members(key: &Key) -> Vec<String> {
+/// A key's elements, as ipset prints them without what the kernel counts; one that ends bears the end as its comment.
+pub(crate) fn members(key: &Key, value: &Value) -> Vec<String> {
     match key {
+        Key::Address(address) if let Value::Until(Deadline(end)) = value => {
+            vec![format!("{} comment \"{end}\"", spelling::address(*address))]
+        }
         Key::Address(address) | Key::Pair(address, _) => vec![spelling::address(*address)],
         Key::Range(first, last) => blocks(*first, *last),
         Key::Endpoint(address, protocol, port) => {

@@ -1,5 +1,5 @@
 //! The text of a whole node, line for line, and the shapes that are easy to get wrong.
-use podwall_ruleset::{Key, Ruleset};
+use podwall_ruleset::{Key, Ruleset, Value};
 
 use super::*;
 use crate::backend::sample;
@@ -21,7 +21,7 @@ fn the_text_of_a_node_is_as_written_down() {
 
 #[test]
 fn a_range_is_the_fewest_blocks_and_never_one_of_length_zero() {
-    let blocks = |first, last| set::members(&Key::Range(sample::ip(first), sample::ip(last)));
+    let blocks = |first, last| set::members(&Key::Range(sample::ip(first), sample::ip(last)), &Value::Member);
     assert_eq!(blocks("10.0.0.1", "10.0.0.6"), ["10.0.0.1", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6"]);
     assert_eq!(blocks("0.0.0.0", "255.255.255.255"), ["0.0.0.0/1", "128.0.0.0/1"]);
     assert_eq!(blocks("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ["::/1", "8000::/1"]);

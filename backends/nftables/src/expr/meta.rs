@@ -14,6 +14,8 @@ const NFTA_META_SREG: u16 = 3;
 pub(crate) enum MetaKey {
     /// `NFT_META_IIFNAME`: 16 bytes, padded with zeros.
     InputLink = 6,
+    /// `NFT_META_OIFNAME`: 16 bytes, padded with zeros.
+    OutputLink = 7,
     /// `NFT_META_NFPROTO`: one byte.
     Family = 15,
     /// `NFT_META_L4PROTO`: one byte, IPv6 extension headers skipped.
@@ -50,6 +52,7 @@ impl Expression for Meta {
                 NFTA_META_KEY => {
                     key = Some(match attribute.be32()? {
                         6 => MetaKey::InputLink,
+                        7 => MetaKey::OutputLink,
                         15 => MetaKey::Family,
                         16 => MetaKey::Protocol,
                         other => return Err(Unread::Foreign(format!("meta key {other}"))),

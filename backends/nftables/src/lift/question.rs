@@ -6,8 +6,9 @@ use super::Lifting;
 use crate::data::{Data, Register};
 use crate::expr::{Bitwise, Cmp, Ct, CtKey, Expr, Fib, Header, Meta, MetaKey, Order, Payload, Range};
 use crate::lower::parts::{
-    DESTINATION_PORT, HOP_LIMIT, ICMPV6_TYPE, IPS_DST_NAT, OPENING_MASK, RTN_BROADCAST, SCTP_CHUNK,
-    SCTP_INIT, SYN, TCP_FLAGS, address_offset, family_number, register_width, state_bit,
+    DESTINATION_PORT, HOP_LIMIT, ICMPV6_TYPE, IPS_DST_NAT, OPENING_MASK, RTN_BROADCAST, RTN_LOCAL,
+    SCTP_CHUNK, SCTP_INIT, SOURCE_PORT, SYN, TCP_FLAGS, address_offset, family_number, register_width,
+    state_bit,
 };
 use crate::object::key::{read_address, read_link, width};
 
@@ -71,6 +72,11 @@ fn of_protocol(exprs: &[Expr], family: Option<Family>) -> Option<(Match, &[Expr]
             let ports = PortRange::new(u16::from_be_bytes(first), u16::from_be_bytes(last))?;
             Some((Match::Port(protocol, ports), rest))
         }
+        [Expr::Payload(SOURCE_PORT), values @ ..] => {
+            let (first, last, rest) = between(values)?;
+            let ports = PortRange::new(u16::from_be_bytes(first), u16::from_be_bytes(last))?;
+            Some((Match::SourcePort(protocol, ports), rest))
+        }
         [
             Expr::Payload(TCP_OPENING),
             Expr::Bitwise(Bitwise { mask }),
@@ -128,6 +134,11 @@ fn of_state(exprs: &[Expr]) -> Option<(Match, &[Expr])> {
         }
         [Expr::Fib(Fib::ReversePath), Expr::Cmp(cmp), rest @ ..] if *cmp == Cmp::equal([0; 4]) => {
             Some((Match::ReversePathMissing, rest))
+        }
+        [Expr::Fib(Fib::DestinationType), Expr::Cmp(cmp), rest @ ..]
+            if *cmp == Cmp::equal(RTN_LOCAL.to_ne_bytes()) =>
+        {
+            Some((Match::Local, rest))
         }
         [Expr::Fib(Fib::DestinationType), Expr::Cmp(cmp), rest @ ..]
             if *cmp == Cmp::equal(RTN_BROADCAST.to_ne_bytes()) =>

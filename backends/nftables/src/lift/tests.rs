@@ -41,6 +41,7 @@ fn lookup() -> impl Strategy<Value = Lookup> {
         (family(), side()).prop_map(|(family, side)| Lookup::Endpoint(family, side)),
         Just(Lookup::Service),
         Just(Lookup::InputLink),
+        Just(Lookup::OutputLink),
     ]
 }
 
@@ -86,6 +87,8 @@ fn question() -> impl Strategy<Value = Match> {
         2 => any::<(u8, u8)>().prop_map(|(a, b)| Match::Icmpv6Type(a.min(b), a.max(b))),
         1 => any::<u8>().prop_map(Match::HopLimit),
         1 => Just(Match::Broadcast),
+        1 => Just(Match::Local),
+        2 => (protocol(), ports()).prop_map(|(protocol, ports)| Match::SourcePort(protocol, ports)),
         1 => states().prop_map(Match::State),
         1 => Just(Match::OriginalDirection),
         1 => Just(Match::Translated),

@@ -13,7 +13,7 @@ use podwall_ruleset::{
 use crate::data::{Data, Register};
 use crate::expr::{
     self, Bitwise, Cmp, Counter, Ct, CtKey, Dynset, Expr, Fib, Header, Immediate, Limit, Meta, MetaKey,
-    Order, Payload, Range, Yields,
+    Order, Payload, Range, Reject, Yields,
 };
 use crate::object::key::link_bytes;
 use crate::object::rule::{Comment, Part};
@@ -28,6 +28,9 @@ pub(crate) const SYN: u8 = 0x02;
 /// The destination port: the same two bytes in TCP, UDP, SCTP, DCCP and UDP-Lite.
 pub(crate) const DESTINATION_PORT: Payload =
     Payload { header: Header::Transport, offset: 2, length: 2, into: Register::FIRST };
+/// The source port of the same.
+pub(crate) const SOURCE_PORT: Payload =
+    Payload { header: Header::Transport, offset: 0, length: 2, into: Register::FIRST };
 /// The type of an ICMPv6 message.
 pub(crate) const ICMPV6_TYPE: Payload =
     Payload { header: Header::Transport, offset: 0, length: 1, into: Register::FIRST };
@@ -42,6 +45,8 @@ pub(crate) const HOP_LIMIT: Payload =
     Payload { header: Header::Network, offset: 7, length: 1, into: Register::FIRST };
 /// `IPS_DST_NAT` (linux/netfilter/nf_conntrack_common.h).
 pub(crate) const IPS_DST_NAT: u32 = 1 << 5;
+/// `RTN_LOCAL`.
+pub(crate) const RTN_LOCAL: u32 = 2;
 /// `RTN_BROADCAST` (linux/rtnetlink.h).
 pub(crate) const RTN_BROADCAST: u32 = 3;
 
@@ -135,7 +140,8 @@ impl<'a> Lowering<'a> {
             }
             Match::Prefix(side, network) => self.prefix(*side, network),
             Match::Protocol(protocol) => self.protocol(*protocol),
-            Match::Port(protocol, ports) => self.port(*protocol, *ports),
+            Match::Port(protocol, ports) => self.port(*protocol, DESTINATION_PORT, *ports),
+            Match::SourcePort(protocol, ports) => self.port(*protocol, SOURCE_PORT, *ports),
             Match::Icmpv6Type(first, last) => {
                 self.need_family(Family::V6);
                 self.protocol(Protocol::ICMPV6);
@@ -146,6 +152,10 @@ impl<'a> Lowering<'a> {
                 self.need_family(Family::V6);
                 self.push(HOP_LIMIT);
                 self.push(Cmp::equal([*limit]));
+            }
+            Match::Local => {
+                self.push(Fib::DestinationType);
+                self.push(Cmp::equal(RTN_LOCAL.to_ne_bytes()));
             }
             Match::Broadcast => {
                 self.push(Fib::DestinationType);
@@ -202,9 +212,9 @@ impl<'a> Lowering<'a> {
         self.push(Cmp::equal([protocol.0]));
     }
 
-    fn port(&mut self, protocol: Protocol, ports: PortRange) {
+    fn port(&mut self, protocol: Protocol, which: Payload, ports: PortRange) {
         self.protocol(protocol);
-        self.push(DESTINATION_PORT);
+        self.push(which);
         self.between(ports.first().to_be_bytes(), ports.last().to_be_bytes());
     }
 
@@ -267,6 +277,7 @@ impl<'a> Lowering<'a> {
                 self.push(Payload { into: Register::behind(4), ..DESTINATION_PORT });
             }
             Lookup::InputLink => self.push(Meta::first(MetaKey::InputLink)),
+            Lookup::OutputLink => self.push(Meta::first(MetaKey::OutputLink)),
         }
     }
 
@@ -296,7 +307,10 @@ impl<'a> Lowering<'a> {
     }
 
     fn verdict(&mut self, verdict: &Verdict) {
-        self.push(Immediate(verdict.clone()));
+        match verdict {
+            Verdict::Reject(answer) => self.push(Reject(*answer)),
+            other => self.push(Immediate(other.clone())),
+        }
     }
 }
 

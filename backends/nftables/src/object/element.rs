@@ -3,29 +3,55 @@
 //! The nest that holds them has a 16-bit length, so a long list takes several messages; they still go out in one
 //! batch. An interval of a plain interval set is two elements, its end exclusive and flagged; an interval that
 //! reaches the last address has no end element.
+use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use podwall_netlink::{Attribute, Attributes, Malformed, Writer};
-use podwall_ruleset::{Family, Key, Set, SetName, SetSpec, Shape, Value, Verdict};
+use podwall_ruleset::{Deadline, Family, Key, Set, SetName, SetSpec, Shape, Value, Verdict};
 
 use super::TABLE;
 use super::key::{self, KeyBytes, Stored};
 use super::verdict;
 use crate::data::Unread;
+use crate::expr::{Counter, Expr};
 use crate::uapi::{
-    NFT_SET_ELEM_INTERVAL_END, NFTA_DATA_VALUE, NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS,
-    NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
-    NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_TIMEOUT,
+    NFT_SET_ELEM_INTERVAL_END, NFTA_DATA_VALUE, NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPR,
+    NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA,
 };
 
 /// Bytes of elements after which a new message begins; the longest element takes about 120.
 const FULL: usize = 65_000;
 
+/// Type of the note on an element that says when it ends. nft(8) passes over notes of types it does not know
+/// (`set_elem_parse_udata_cb`).
+const DEADLINE: u8 = 0x70;
+
+/// What an element carries beside its key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Held<'a> {
+    Nothing,
+    Verdict(&'a Verdict),
+    /// The moment, and how long that is from now.
+    Until(Deadline, Duration),
+}
+
+impl<'a> Held<'a> {
+    pub(crate) fn of(value: &'a Value, now: Deadline) -> Self {
+        match value {
+            Value::Member => Self::Nothing,
+            Value::Verdict(verdict) => Self::Verdict(verdict),
+            Value::Until(end) => Self::Until(*end, end.keep_for(now)),
+        }
+    }
+}
+
 /// Writes as many elements as one message takes; what is left is in the iterator. Answers how many were taken.
 pub(crate) fn write<'a>(
     set: &SetName,
-    elements: &mut Peekable<impl Iterator<Item = (&'a Key, Option<&'a Verdict>)>>,
+    elements: &mut Peekable<impl Iterator<Item = (&'a Key, Held<'a>)>>,
     writer: &mut Writer,
 ) -> usize {
     let mut taken = 0;
@@ -33,9 +59,9 @@ pub(crate) fn write<'a>(
     writer.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
         let end = list.bytes().len() + FULL;
         while list.bytes().len() < end
-            && let Some((key, verdict)) = elements.next()
+            && let Some((key, held)) = elements.next()
         {
-            write_stored(&key::store(key), verdict, list);
+            write_stored(&key::store(key), held, list);
             taken += 1;
         }
     });
@@ -56,12 +82,19 @@ pub(crate) fn stored_as(key: &Key) -> usize {
     }
 }
 
-fn write_stored(stored: &Stored, verdict: Option<&Verdict>, list: &mut Writer) {
+fn write_stored(stored: &Stored, held: Held<'_>, list: &mut Writer) {
     match stored {
         Stored::Single(key) => list.nest(NFTA_LIST_ELEM, |element| {
             write_key(NFTA_SET_ELEM_KEY, key, element);
-            if let Some(verdict) = verdict {
-                verdict::write(verdict, NFTA_SET_ELEM_DATA, element);
+            match held {
+                Held::Nothing => {}
+                Held::Verdict(verdict) => verdict::write(verdict, NFTA_SET_ELEM_DATA, element),
+                Held::Until(end, left) => {
+                    let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+                    element.put_be64(NFTA_SET_ELEM_TIMEOUT, left);
+                    let [a, b, c, d, e, f, g, h] = end.0.to_be_bytes();
+                    element.put(NFTA_SET_ELEM_USERDATA, &[DEADLINE, 8, a, b, c, d, e, f, g, h]);
+                }
             }
         }),
         Stored::Box(first, last) => list.nest(NFTA_LIST_ELEM, |element| {
@@ -89,6 +122,7 @@ fn write_key(kind: u16, key: &KeyBytes, writer: &mut Writer) {
 pub(crate) struct Reader {
     set: Set,
     edges: Vec<(IpAddr, Edge)>,
+    hits: Vec<(Key, Counter)>,
     foreign: Option<Unread>,
 }
 
@@ -101,7 +135,7 @@ enum Edge {
 
 impl Reader {
     pub(crate) const fn new(spec: SetSpec) -> Self {
-        Self { set: Set::new(spec), edges: Vec::new(), foreign: None }
+        Self { set: Set::new(spec), edges: Vec::new(), hits: Vec::new(), foreign: None }
     }
 
     /// Reads the attributes of one message.
@@ -119,13 +153,26 @@ impl Reader {
 
     /// The set, and the first thing in it that cannot have come from us.
     pub(crate) fn finish(mut self) -> (Set, Option<Unread>) {
-        if let Shape::Ranges(family) = self.set.spec.shape {
+        if let Shape::Ranges(family) | Shape::BannedRanges(family) = self.set.spec.shape {
             self.edges.sort_unstable();
             for key in intervals(&self.edges, family) {
                 let _kind_is_right = self.set.insert(key, Value::Member);
             }
         }
         (self.set, self.foreign)
+    }
+
+    /// The elements that packets met, with how many.
+    pub(crate) fn hits(mut self) -> Vec<(Key, Counter)> {
+        let Shape::BannedRanges(family) = self.set.spec.shape else { return self.hits };
+        self.edges.sort_unstable();
+        let mut by_first: BTreeMap<Key, Counter> = self.hits.into_iter().collect();
+        let ranges = intervals(&self.edges, family).into_iter();
+        let counted = ranges.filter_map(|range| match &range {
+            Key::Range(first, _) => by_first.remove(&Key::Address(*first)).map(|counter| (range, counter)),
+            _ => None,
+        });
+        counted.collect()
     }
 
     fn element(&mut self, element: &Attribute<'_>) -> Result<(), Malformed> {
@@ -142,12 +189,15 @@ impl Reader {
     fn note(&mut self, element: &Element<'_>) -> Result<(), Unread> {
         let shape = self.set.spec.shape;
         let key = key::read(shape, element.key, element.end)?;
-        if let (Shape::Ranges(_), Key::Address(address)) = (shape, &key) {
+        if element.counter.packets > 0 && element.edge == Edge::Start {
+            self.hits.push((key.clone(), element.counter));
+        }
+        if let (Shape::Ranges(_) | Shape::BannedRanges(_), Key::Address(address)) = (shape, &key) {
             self.edges.push((*address, element.edge));
             return Ok(());
         }
         let value = match &element.data {
-            None => Value::Member,
+            None => element.end_of_life.filter(|_| element.expires).map_or(Value::Member, Value::Until),
             // Something must stand for the key, so that a repair takes it out first. We never map to accept.
             Some(data) => Value::Verdict(verdict::read(data).unwrap_or_else(|reason| {
                 self.foreign.get_or_insert(reason);
@@ -155,7 +205,8 @@ impl Reader {
             })),
         };
         self.set.insert(key, value).map_err(Unread::foreign)?;
-        if element.expires {
+        let known = matches!(shape, Shape::Banned(_)) && element.end_of_life.is_some();
+        if element.expires && !known {
             return Err(Unread::foreign("an element that expires"));
         }
         Ok(())
@@ -169,11 +220,14 @@ struct Element<'a> {
     edge: Edge,
     data: Option<Attribute<'a>>,
     expires: bool,
+    end_of_life: Option<Deadline>,
+    counter: Counter,
 }
 
 impl<'a> Element<'a> {
     fn read(element: &Attribute<'a>) -> Result<Self, Unread> {
         let (mut key, mut end, mut flags, mut data, mut expires) = (None, None, 0, None, false);
+        let (mut end_of_life, mut counter) = (None, Counter::default());
         for attribute in element.nested() {
             let attribute = attribute?;
             match attribute.kind {
@@ -181,7 +235,13 @@ impl<'a> Element<'a> {
                 NFTA_SET_ELEM_KEY_END => end = Some(value(&attribute)?),
                 NFTA_SET_ELEM_FLAGS => flags = attribute.be32()?,
                 NFTA_SET_ELEM_DATA => data = Some(attribute),
-                NFTA_SET_ELEM_TIMEOUT => expires = true,
+                NFTA_SET_ELEM_TIMEOUT => expires = attribute.be64()? > 0,
+                NFTA_SET_ELEM_USERDATA => end_of_life = deadline(attribute.value),
+                NFTA_SET_ELEM_EXPR => {
+                    if let Expr::Counter(counted) = Expr::read(&attribute)? {
+                        counter = counted;
+                    }
+                }
                 _ => {}
             }
         }
@@ -190,8 +250,13 @@ impl<'a> Element<'a> {
             NFT_SET_ELEM_INTERVAL_END => Edge::End,
             other => return Err(Unread::Foreign(format!("an element with flags {other:#x}"))),
         };
-        Ok(Self { key: key.ok_or(Malformed)?, end, edge, data, expires })
+        Ok(Self { key: key.ok_or(Malformed)?, end, edge, data, expires, end_of_life, counter })
     }
+}
+
+fn deadline(note: &[u8]) -> Option<Deadline> {
+    let [DEADLINE, 8, moment @ ..] = note else { return None };
+    moment.try_into().ok().map(u64::from_be_bytes).map(Deadline)
 }
 
 fn value<'a>(data: &Attribute<'a>) -> Result<&'a [u8], Malformed> {
@@ -230,7 +295,7 @@ mod tests {
 
     fn read_back(shape: Shape, written: &[Key]) -> Vec<Key> {
         let mut reader = Reader::new(SetSpec { shape, size: None });
-        let mut elements = written.iter().map(|key| (key, None)).peekable();
+        let mut elements = written.iter().map(|key| (key, Held::Nothing)).peekable();
         while elements.peek().is_some() {
             let mut writer = Writer::default();
             write(&SetName::new("s").unwrap(), &mut elements, &mut writer);
@@ -255,7 +320,7 @@ mod tests {
         let name = SetName::new("r").unwrap();
         golden::check(
             |writer| {
-                write(&name, &mut [(&key, None)].into_iter().peekable(), writer);
+                write(&name, &mut [(&key, Held::Nothing)].into_iter().peekable(), writer);
             },
             &bytes,
         );
@@ -273,7 +338,7 @@ mod tests {
         let name = SetName::new("m").unwrap();
         let attributes = golden::check(
             |writer| {
-                write(&name, &mut [(&key, Some(&Verdict::Return))].into_iter().peekable(), writer);
+                write(&name, &mut [(&key, Held::Verdict(&Verdict::Return))].into_iter().peekable(), writer);
             },
             &bytes,
         );

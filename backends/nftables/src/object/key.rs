@@ -137,9 +137,12 @@ pub(crate) fn read(shape: Shape, key: &[u8], end: Option<&[u8]>) -> Result<Key, 
     let address =
         |family, at: usize| key.get(at..at + width(family)).and_then(|bytes| read_address(family, bytes));
     let read = match shape {
-        Shape::Addresses(family) | Shape::Verdicts(family) | Shape::Ranges(family) | Shape::Meter(family) => {
-            address(family, 0).map(Key::Address)
-        }
+        Shape::Addresses(family)
+        | Shape::Verdicts(family)
+        | Shape::Ranges(family)
+        | Shape::Banned(family)
+        | Shape::BannedRanges(family)
+        | Shape::Meter(family) => address(family, 0).map(Key::Address),
         Shape::Pairs(family) => address(family, 0)
             .zip(address(family, width(family)))
             .map(|(source, destination)| Key::Pair(source, destination)),

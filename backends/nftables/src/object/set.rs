@@ -4,10 +4,11 @@ use podwall_ruleset::{Family, SetName, SetSpec, Shape};
 
 use super::TABLE;
 use crate::data::Unread;
+use crate::expr::{Counter, Expr};
 use crate::uapi::{
-    NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_EVAL, NFT_SET_INTERVAL, NFT_SET_MAP, NFT_SET_TIMEOUT,
-    NFTA_LIST_ELEM, NFTA_SET_COUNT, NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC,
-    NFTA_SET_DESC_CONCAT, NFTA_SET_DESC_SIZE, NFTA_SET_FIELD_LEN, NFTA_SET_FLAGS, NFTA_SET_ID,
+    NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_EVAL, NFT_SET_EXPR, NFT_SET_INTERVAL, NFT_SET_MAP,
+    NFT_SET_TIMEOUT, NFTA_LIST_ELEM, NFTA_SET_COUNT, NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC,
+    NFTA_SET_DESC_CONCAT, NFTA_SET_DESC_SIZE, NFTA_SET_EXPR, NFTA_SET_FIELD_LEN, NFTA_SET_FLAGS, NFTA_SET_ID,
     NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_TIMEOUT, NFTA_SET_USERDATA,
     datatype,
 };
@@ -54,7 +55,10 @@ pub(crate) fn write_spec(spec: &SetSpec, id: u32, writer: &mut Writer) {
         writer.put_be32(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT);
         writer.put_be32(NFTA_SET_DATA_LEN, 0);
     }
-    if form.flags & NFT_SET_TIMEOUT != 0 {
+    if form.flags & NFT_SET_EXPR != 0 {
+        Expr::from(Counter::default()).write(NFTA_SET_EXPR, writer);
+    }
+    if let Shape::Meter(_) = spec.shape {
         writer.put_be64(NFTA_SET_TIMEOUT, METER_MEMORY);
     }
     writer.put_be32(NFTA_SET_ID, id);
@@ -73,7 +77,7 @@ pub(crate) fn write_name(name: &SetName, writer: &mut Writer) {
 }
 
 pub(crate) fn read(attributes: Attributes<'_>) -> Result<KernelSet, Unread> {
-    let (mut name, mut size, mut timeout, mut count) = (None, None, 0, None);
+    let (mut name, mut size, mut timeout, mut count, mut counted) = (None, None, 0, None, false);
     let mut form = Form { flags: 0, key_type: 0, key_length: 0 };
     for attribute in attributes {
         let attribute = attribute?;
@@ -84,11 +88,16 @@ pub(crate) fn read(attributes: Attributes<'_>) -> Result<KernelSet, Unread> {
             NFTA_SET_KEY_LEN => form.key_length = attribute.be32()?,
             NFTA_SET_TIMEOUT => timeout = attribute.be64()?,
             NFTA_SET_COUNT => count = Some(attribute.be32()?),
+            NFTA_SET_EXPR => counted = matches!(Expr::read(&attribute)?, Expr::Counter(_)),
             NFTA_SET_DESC => size = read_size(&attribute)?,
             _ => {}
         }
     }
     let name = SetName::new(&name.ok_or(Malformed)?).map_err(Unread::foreign)?;
+    if counted {
+        // Not every kernel repeats the flag that asked for the counter.
+        form.flags |= NFT_SET_EXPR;
+    }
     Ok(KernelSet { name, spec: read_spec(form, size, timeout), count })
 }
 
@@ -96,11 +105,14 @@ fn read_spec(seen: Form, size: Option<u32>, timeout: u64) -> Result<SetSpec, Unr
     let shape = shapes()
         .find(|shape| form(*shape) == seen)
         .ok_or_else(|| Unread::Foreign(format!("set type {:#x}, flags {:#x}", seen.key_type, seen.flags)))?;
-    let Shape::Meter(_) = shape else { return Ok(SetSpec { shape, size }) };
-    if timeout != METER_MEMORY {
-        return Err(Unread::Foreign(format!("a meter with a timeout of {timeout} ms")));
+    let (memory, size) = match shape {
+        Shape::Meter(_) => (METER_MEMORY, size.filter(|size| *size != METER_SIZE)),
+        _ => (0, size),
+    };
+    if timeout != memory {
+        return Err(Unread::Foreign(format!("a set whose elements end after {timeout} ms")));
     }
-    Ok(SetSpec { shape, size: size.filter(|size| *size != METER_SIZE) })
+    Ok(SetSpec { shape, size })
 }
 
 fn shapes() -> impl Iterator<Item = Shape> {
@@ -112,6 +124,8 @@ fn shapes() -> impl Iterator<Item = Shape> {
             Shape::Endpoints(family),
             Shape::Verdicts(family),
             Shape::Meter(family),
+            Shape::Banned(family),
+            Shape::BannedRanges(family),
         ]
     };
     [Shape::Services, Shape::Links].into_iter().chain(Family::BOTH.into_iter().flat_map(of_family))
@@ -122,6 +136,12 @@ const fn form(shape: Shape) -> Form {
     let (flags, key_type, key_length) = match shape {
         Shape::Addresses(family) => (0, address_type(family), address_length(family)),
         Shape::Ranges(family) => (NFT_SET_INTERVAL, address_type(family), address_length(family)),
+        Shape::Banned(family) => {
+            (NFT_SET_TIMEOUT | NFT_SET_EXPR, address_type(family), address_length(family))
+        }
+        Shape::BannedRanges(family) => {
+            (NFT_SET_INTERVAL | NFT_SET_EXPR, address_type(family), address_length(family))
+        }
         Shape::Verdicts(family) => (NFT_SET_MAP, address_type(family), address_length(family)),
         Shape::Meter(family) => {
             (NFT_SET_TIMEOUT | NFT_SET_EVAL, address_type(family), address_length(family))

@@ -11,7 +11,8 @@ use crate::uapi::{
 pub(crate) fn write(verdict: &Verdict, kind: u16, writer: &mut Writer) {
     let code = match verdict {
         Verdict::Accept => NF_ACCEPT,
-        Verdict::Drop => NF_DROP,
+        // No map of ours holds a rejection: rules alone reject, by an expression of their own.
+        Verdict::Drop | Verdict::Reject(_) => NF_DROP,
         Verdict::Return => NFT_RETURN,
         Verdict::Jump(_) => NFT_JUMP,
         Verdict::Goto(_) => NFT_GOTO,

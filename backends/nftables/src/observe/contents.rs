@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podwall_netlink::{Error, Socket};
-use podwall_ruleset::{Set, SetName, SetSpec, Shape};
+use podwall_ruleset::{Hit, Key, Set, SetName, SetSpec, Shape};
 
 use super::{foreign, ours};
 use crate::data::Unread;
+use crate::expr::Counter;
 use crate::object::set::KernelSet;
 use crate::object::{TABLE, element, set};
 use crate::uapi::{NFT_MSG_GETSET, NFT_MSG_GETSETELEM, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFTA_ANY_TABLE};
@@ -42,6 +43,26 @@ pub(super) fn sets(socket: &mut Socket, alien: &mut Vec<String>) -> Result<Optio
         sets.insert(name, Arc::new(set));
     }
     Ok(Some(sets))
+}
+
+/// Elements of sets of bans that packets met; `None` when something changed meanwhile.
+pub(super) fn hits(socket: &mut Socket) -> Result<Option<Vec<Hit>>, Error> {
+    let Some(found) = described(socket, &mut Vec::new())? else { return Ok(None) };
+    let mut hits = Vec::new();
+    for set in found {
+        let Ok(spec @ SetSpec { shape: Shape::Banned(_) | Shape::BannedRanges(_), .. }) = set.spec else {
+            continue;
+        };
+        let Some(reader) = dumped(socket, &set.name, spec)? else { return Ok(None) };
+        let hit = |(key, counter): (Key, Counter)| Hit {
+            set: set.name.clone(),
+            key,
+            packets: counter.packets,
+            bytes: counter.bytes,
+        };
+        hits.extend(reader.hits().into_iter().map(hit));
+    }
+    Ok(Some(hits))
 }
 
 fn described(socket: &mut Socket, alien: &mut Vec<String>) -> Result<Option<Vec<KernelSet>>, Error> {
@@ -75,7 +96,10 @@ fn complete(
         let Some((set, foreign)) = elements(socket, name, spec)? else { return Ok(None) };
         let all = match count {
             _ if foreign.is_some() || !is_rehashed(spec) => true,
-            Some(count) => usize::try_from(count) == Ok(set.len()),
+            Some(count) if usize::try_from(count) == Ok(set.len()) => true,
+            // It counts those whose time is over until it has swept them out.
+            Some(_) if matches!(spec.shape, Shape::Banned(_)) => before.as_ref() == Some(&set),
+            Some(_) => false,
             None => before.as_ref() == Some(&set),
         };
         if all {
@@ -90,19 +114,24 @@ fn complete(
 /// Does the kernel keep the set in a hash that it resizes by itself?
 const fn is_rehashed(spec: SetSpec) -> bool {
     match spec.shape {
-        Shape::Ranges(_) | Shape::Services => false,
+        Shape::Ranges(_) | Shape::BannedRanges(_) | Shape::Services => false,
         Shape::Addresses(_)
         | Shape::Pairs(_)
         | Shape::Endpoints(_)
         | Shape::Links
         | Shape::Verdicts(_)
+        | Shape::Banned(_)
         | Shape::Meter(_) => spec.size.is_none(),
     }
 }
 
 fn elements(socket: &mut Socket, name: &SetName, spec: SetSpec) -> Result<Option<Filled>, Error> {
+    Ok(dumped(socket, name, spec)?.map(element::Reader::finish))
+}
+
+fn dumped(socket: &mut Socket, name: &SetName, spec: SetSpec) -> Result<Option<element::Reader>, Error> {
     let mut reader = element::Reader::new(spec);
     let what = ("reading elements", NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM);
     let whole = ours(socket, what, |w| element::write_set(name, w), |attributes| reader.read(attributes))?;
-    Ok(whole.then(|| reader.finish()))
+    Ok(whole.then_some(reader))
 }

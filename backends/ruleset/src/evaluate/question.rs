@@ -19,11 +19,17 @@ pub(super) fn holds(question: &Match, packet: &Packet, view: &impl View) -> bool
             packet.transport.protocol() == *protocol
                 && packet.transport.port().is_some_and(|port| range.contains(port))
         }
+        Match::SourcePort(protocol, range) => {
+            packet.transport.protocol() == *protocol
+                && packet.transport.port().is_some()
+                && range.contains(packet.source_port)
+        }
         Match::Icmpv6Type(first, last) => {
             matches!(packet.transport, Transport::Icmpv6(kind) if *first <= kind && kind <= *last)
         }
         Match::HopLimit(limit) => Family::of(&packet.source) == Family::V6 && packet.hop_limit == *limit,
         Match::Broadcast => packet.broadcast || packet.destination == Ipv4Addr::BROADCAST,
+        Match::Local => packet.local,
         Match::State(states) => states.contains(&packet.state),
         Match::OriginalDirection => packet.original_direction,
         Match::Translated => packet.translated,
@@ -51,6 +57,7 @@ pub(super) fn point(lookup: Lookup, packet: &Packet) -> Option<Key> {
             Some(Key::Service(protocol, PortRange::single(port)))
         }
         Lookup::InputLink => packet.input_link.clone().map(Key::Link),
+        Lookup::OutputLink => packet.output_link.clone().map(Key::Link),
     }
 }
 

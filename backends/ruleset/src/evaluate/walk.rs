@@ -29,6 +29,15 @@ pub(super) fn walk(view: &impl View, packet: &Packet) -> Trace {
     Trace { steps, decision: Decision::Accept }
 }
 
+/// One chain alone, as if a base chain did nothing but jump there.
+pub(super) fn walk_from(view: &impl View, chain: &ChainName, packet: &Packet) -> Trace {
+    let mut steps = Vec::new();
+    let rules = view.chain(chain).map_or(&[][..], |chain| &chain.rules);
+    let mut walker = Walker { view, packet, steps: &mut steps, callers: Vec::new(), entries: 0 };
+    let decision = walker.run(Place { name: chain.clone(), rules, next: 0 });
+    Trace { steps, decision }
+}
+
 /// Where the walk is: the rule to try next.
 struct Place<'a> {
     name: ChainName,
@@ -64,7 +73,7 @@ impl<'a, V: View> Walker<'a, '_, V> {
             match verdict {
                 None => {}
                 Some(Verdict::Accept) => return Decision::Accept,
-                Some(Verdict::Drop) => return dropped,
+                Some(Verdict::Drop | Verdict::Reject(_)) => return dropped,
                 Some(Verdict::Return) => place.next = place.rules.len(),
                 Some(Verdict::Jump(_)) if self.callers.len() >= JUMP_DEPTH => return dropped,
                 Some(Verdict::Jump(_) | Verdict::Goto(_)) if self.entries >= ENTRIES => return dropped,
@@ -85,7 +94,7 @@ impl<'a, V: View> Walker<'a, '_, V> {
                 let found = point(*lookup, self.packet).and_then(|point| self.view.find(map, &point));
                 match found {
                     Some(Value::Verdict(verdict)) => Taken::Found(map.clone(), verdict),
-                    Some(Value::Member) | None => Taken::Missed(map.clone()),
+                    Some(Value::Member | Value::Until(_)) | None => Taken::Missed(map.clone()),
                 }
             }
         }

@@ -133,8 +133,10 @@ fn holdable(shape: Shape, key: &Key) -> bool {
     let family = shape.family();
     let of = |address: &IpAddr| family == Some(crate::Family::of(address));
     match (shape, key) {
-        (Shape::Addresses(_) | Shape::Verdicts(_), Key::Address(address)) => of(address),
-        (Shape::Ranges(_), Key::Range(first, last)) => of(first) && of(last) && first <= last,
+        (Shape::Addresses(_) | Shape::Banned(_) | Shape::Verdicts(_), Key::Address(address)) => of(address),
+        (Shape::Ranges(_) | Shape::BannedRanges(_), Key::Range(first, last)) => {
+            of(first) && of(last) && first <= last
+        }
         (Shape::Pairs(_), Key::Pair(source, destination)) => of(source) && of(destination),
         (Shape::Endpoints(_), Key::Endpoint(address, ..)) => of(address),
         (Shape::Services, Key::Service(..)) | (Shape::Links, Key::Link(_)) => true,
@@ -146,6 +148,8 @@ fn holdable(shape: Shape, key: &Key) -> bool {
             | Shape::Endpoints(_)
             | Shape::Services
             | Shape::Links
+            | Shape::Banned(_)
+            | Shape::BannedRanges(_)
             | Shape::Meter(_),
             _,
         ) => false,

@@ -106,7 +106,7 @@ impl<'a> Ground<'a> {
     /// Does the verdict drop every packet?
     pub(super) fn shuts(verdict: &Verdict) -> bool {
         match verdict {
-            Verdict::Drop => true,
+            Verdict::Drop | Verdict::Reject(_) => true,
             Verdict::Goto(chain) | Verdict::Jump(chain) => SHUT.contains(&chain.as_str()),
             Verdict::Accept | Verdict::Return => false,
         }

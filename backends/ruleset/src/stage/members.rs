@@ -2,7 +2,7 @@
 use std::net::IpAddr;
 
 use super::ranges;
-use crate::delta::{Delta, SetEdit};
+use crate::delta::{Delta, Edit, SetEdit};
 use crate::ids::SetName;
 use crate::matching::Family;
 use crate::set::{Growth, Key, Value};
@@ -27,21 +27,27 @@ impl MemberWork {
             plain().any(|(name, edit)| Growth::of(name) == Growth::Neutral && removed(edit).next().is_some());
         for (name, edit) in plain() {
             let (goes, comes): (Vec<_>, Vec<_>) = (removed(edit).collect(), added(edit).collect());
+            change(&mut work.down, name, edit);
             match Growth::of(name) {
                 Growth::Opens => {
                     remove(&mut work.down, name, goes);
-                    add(&mut work.up, name, comes);
+                    add(&mut work.up, name, valued(edit, comes));
                 }
                 Growth::Closes => {
                     let bridge = ranges::bridge(&goes, &comes);
+                    let (down_in, up_in) = (valued(edit, bridge.down_in), valued(edit, bridge.up_in));
                     remove(&mut work.down, name, bridge.down_out);
-                    add(&mut work.down, name, bridge.down_in);
+                    add(&mut work.down, name, down_in);
                     remove(&mut work.up, name, bridge.up_out);
-                    add(&mut work.up, name, bridge.up_in);
+                    add(&mut work.up, name, up_in);
                 }
                 Growth::Neutral => {
                     remove(&mut work.up, name, goes);
-                    add(if neutral_leaves { &mut work.down } else { &mut work.last }, name, comes);
+                    add(
+                        if neutral_leaves { &mut work.down } else { &mut work.last },
+                        name,
+                        valued(edit, comes),
+                    );
                 }
             }
         }
@@ -98,14 +104,32 @@ fn added(edit: &SetEdit) -> impl Iterator<Item = Key> {
     edit.elements.iter().filter(|(_, edit)| edit.before.is_none()).map(|(key, _)| key.clone())
 }
 
+/// Keys with what they shall hold. An interval that only bridges others holds nothing but itself.
+fn valued(edit: &SetEdit, keys: Vec<Key>) -> Vec<(Key, Value)> {
+    let after = |key: &Key| edit.elements.get(key).and_then(|edit| edit.after.clone());
+    keys.into_iter().map(|key| (key.clone(), after(&key).unwrap_or(Value::Member))).collect()
+}
+
+/// Members that stay and only end at another time: both in one commit, so that none is away meanwhile.
+fn change(ops: &mut Vec<Op>, set: &SetName, edit: &SetEdit) {
+    let stays = |(key, edit): (&Key, &Edit<Value>)| {
+        Some((key.clone(), edit.before.as_ref().and(edit.after.clone())?))
+    };
+    let elements: Vec<(Key, Value)> = edit.elements.iter().filter_map(stays).collect();
+    if !elements.is_empty() {
+        ops.push(Op::RemoveElements(set.clone(), elements.iter().map(|(key, _)| key.clone()).collect()));
+        ops.push(Op::AddElements(set.clone(), elements));
+    }
+}
+
 fn remove(ops: &mut Vec<Op>, set: &SetName, keys: Vec<Key>) {
     if !keys.is_empty() {
         ops.push(Op::RemoveElements(set.clone(), keys));
     }
 }
 
-fn add(ops: &mut Vec<Op>, set: &SetName, keys: Vec<Key>) {
-    if !keys.is_empty() {
-        ops.push(Op::AddElements(set.clone(), keys.into_iter().map(|key| (key, Value::Member)).collect()));
+fn add(ops: &mut Vec<Op>, set: &SetName, elements: Vec<(Key, Value)>) {
+    if !elements.is_empty() {
+        ops.push(Op::AddElements(set.clone(), elements));
     }
 }

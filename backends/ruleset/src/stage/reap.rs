@@ -71,6 +71,6 @@ fn went(edit: &SetEdit) -> bool {
 const fn target(value: &Value) -> Option<&ChainName> {
     match value {
         Value::Verdict(verdict) => Verdict::target(verdict),
-        Value::Member => None,
+        Value::Member | Value::Until(_) => None,
     }
 }

@@ -100,7 +100,7 @@ fn moves<'a>(ground: &Ground<'a>) -> impl Iterator<Item = Move<'a>> + use<'a> {
 const fn verdict(value: &Value) -> Option<&Verdict> {
     match value {
         Value::Verdict(verdict) => Some(verdict),
-        Value::Member => None,
+        Value::Member | Value::Until(_) => None,
     }
 }
 

@@ -62,6 +62,8 @@ fn match_text(question: &Match) -> String {
         }
         Match::Protocol(protocol) => format!("meta l4proto {protocol}"),
         Match::Port(protocol, ports) => format!("meta l4proto {protocol} th dport {ports}"),
+        Match::SourcePort(protocol, ports) => format!("meta l4proto {protocol} th sport {ports}"),
+        Match::Local => "fib daddr type local".to_owned(),
         Match::Icmpv6Type(first, last) if first == last => format!("icmpv6 type {first}"),
         Match::Icmpv6Type(first, last) => format!("icmpv6 type {first}-{last}"),
         Match::HopLimit(limit) => format!("ip6 hoplimit {limit}"),
@@ -89,6 +91,7 @@ fn lookup_text(lookup: Lookup) -> String {
         Lookup::Endpoint(family, side) => format!("{} . {service}", address_text(family, side)),
         Lookup::Service => service.to_owned(),
         Lookup::InputLink => "iifname".to_owned(),
+        Lookup::OutputLink => "oifname".to_owned(),
     }
 }
 

@@ -45,6 +45,10 @@ impl Backend for Squatted {
     fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
         self.inner.counters()
     }
+
+    fn hits(&mut self) -> Result<Vec<podwall_ruleset::Hit>, BackendError> {
+        self.inner.hits()
+    }
 }
 
 fn squatted(keeps: bool) -> (Case, Arc<AtomicUsize>) {

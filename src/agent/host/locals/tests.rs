@@ -20,6 +20,7 @@ fn pod(node: &str) -> Change {
         life: Life::Live,
         started: None,
         ports: Vec::new(),
+        host_ports: Vec::new(),
     })
 }
 

@@ -11,7 +11,7 @@ use proptest::collection::SizeRange;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::objects;
+use super::{barriers, objects};
 
 /// One event.
 #[derive(Debug, Clone)]
@@ -69,6 +69,14 @@ impl Event {
             Self::Told(Change::NodeGone(name)) => format!("node {name}"),
             Self::Told(Change::Policy(policy)) => format!("policy {:?}", policy.id),
             Self::Told(Change::PolicyGone(id)) => format!("policy {id:?}"),
+            Self::Told(Change::Ban(ban)) => format!("{}", ban.id),
+            Self::Told(Change::BanGone(id)) => format!("{id}"),
+            Self::Told(Change::Service(service)) => format!("service {}", service.id),
+            Self::Told(Change::ServiceGone(id)) => format!("service {id}"),
+            Self::Told(Change::Exposure(exposure)) => format!("exposure {}", exposure.id),
+            Self::Told(Change::ExposureGone(id)) => format!("exposure {id}"),
+            Self::Told(Change::ApiServers(_)) => "api servers".to_owned(),
+            Self::Told(Change::Clock(_)) => "clock".to_owned(),
             Self::Told(Change::Links(_)) => "links".to_owned(),
             Self::Told(Change::Watch(_)) => "watch".to_owned(),
             Self::Told(Change::GraceOver) => "grace".to_owned(),
@@ -100,6 +108,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..12_usize).prop_map(|at| Change::AddressHeld(objects::address(at))),
         1 => select(vec![Freshness::Stale, Freshness::Current]).prop_map(Change::Watch),
         1 => Just(Change::GraceOver),
+        12 => barriers::told(),
     ];
     prop_oneof![
         40 => told.prop_map(Event::Told),

@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::barriers;
 use podwall_engine::ingest;
 use podwall_engine::model::{
     Action, Attachment, Labels, Life, Links, NamedPort, Network, Node, NodeName, Peer, PeerSelector, Peers,
@@ -54,6 +55,7 @@ pub(crate) fn pod(uid: usize, namespace: usize, v4: usize, v6: usize, life: Life
         life,
         started: None,
         ports: Vec::new(),
+        host_ports: Vec::new(),
     }
 }
 
@@ -75,8 +77,8 @@ pub(crate) fn any_pod() -> impl Strategy<Value = Pod> {
     let network = prop_oneof![9 => Just(Network::Own), 1 => Just(Network::Host)];
     let addresses = (prop::option::weighted(0.8, 0..6_usize), prop::option::weighted(0.6, 6..12_usize));
     let started = select(vec![None, Some("2026-01-01T00:00:00Z"), Some("2026-01-02T00:00:00Z")]);
-    (0..8_usize, (node, network, life), addresses, labels(), named_ports(), started).prop_map(
-        |(uid, (node, network, life), (v4, v6), labels, ports, started)| Pod {
+    (0..8_usize, (node, network, life), addresses, labels(), (named_ports(), barriers::host_ports()), started)
+        .prop_map(|(uid, (node, network, life), (v4, v6), labels, (ports, host_ports), started)| Pod {
             // A UID never moves to another namespace; that is what a UID means.
             labels,
             node: node.map(|at: usize| NodeName::from(NODES[at])),
@@ -84,9 +86,9 @@ pub(crate) fn any_pod() -> impl Strategy<Value = Pod> {
             addresses: [v4, v6].into_iter().flatten().map(address).collect(),
             started: started.map(Into::into),
             ports,
+            host_ports,
             ..pod(uid, uid, 0, 0, life)
-        },
-    )
+        })
 }
 
 pub(crate) fn any_node() -> impl Strategy<Value = Node> {
@@ -97,12 +99,15 @@ pub(crate) fn any_node() -> impl Strategy<Value = Node> {
         vec!["10.2.0.0/24", "fd00:2::/64"],
         vec![],
     ]);
-    (select(vec![0, 0, 0, 1]), ranges, labels()).prop_map(|(at, ranges, labels)| Node {
-        name: NodeName::from(NODES[at]),
-        labels,
-        addresses: Vec::new(),
-        pod_ranges: ranges.into_iter().map(|range| range.parse().unwrap()).collect(),
-    })
+    (select(vec![0, 0, 0, 1]), ranges, labels(), barriers::node()).prop_map(
+        |(at, ranges, labels, (addresses, link_groups))| Node {
+            name: NodeName::from(NODES[at]),
+            labels,
+            addresses,
+            link_groups,
+            pod_ranges: ranges.into_iter().map(|range| range.parse().unwrap()).collect(),
+        },
+    )
 }
 
 pub(crate) fn any_links() -> impl Strategy<Value = Links> {

@@ -2,13 +2,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use podwall_engine::compile::names;
 use podwall_engine::flows::{self, FlowTuple};
-use podwall_engine::{Change, Engine, Plan, Update, plan, recheck};
-use podwall_ruleset::evaluate::{Decision, evaluate, may_pass};
+use podwall_engine::{Barred, Change, Engine, Plan, Update, plan, recheck};
+use podwall_ruleset::evaluate::{Decision, evaluate, evaluate_chain, may_pass};
 use podwall_ruleset::fake::Fake;
 use podwall_ruleset::packet::{Packet, Transport};
 use podwall_ruleset::text::nft_listing;
-use podwall_ruleset::{Backend as _, ConnState, Delta, Family, Ruleset, stages};
+use podwall_ruleset::{Backend as _, ConnState, Delta, Family, Hook, LinkName, Ruleset, stages};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -80,20 +81,37 @@ impl Witness {
     pub(crate) fn judge_again(&self, judged: &BTreeSet<IpAddr>, packets: &[Packet]) {
         let calm = self.engine.ruleset();
         let mut armed = calm.clone();
-        recheck::arm(calm, judged).apply(&mut armed).expect("the delta fits");
+        recheck::arm(calm, judged, Barred::Tighter).apply(&mut armed).expect("the delta fits");
         let passes =
             |ruleset: &Ruleset, packet: &Packet| evaluate(ruleset, packet).decision == Decision::Accept;
         for packet in packets {
-            let flow = FlowTuple {
-                source: packet.source,
-                destination: packet.destination,
-                transport: packet.transport,
+            let fenced = !own(packet) && fenced(calm, packet);
+            let (allowed, concerned) = match packet.hook {
+                Hook::Forward => {
+                    let flow = FlowTuple {
+                        source: packet.source,
+                        destination: packet.destination,
+                        transport: packet.transport,
+                    };
+                    let concerned = judged.contains(&packet.source) || judged.contains(&packet.destination);
+                    let plain =
+                        Packet { source_port: 40_000, output_link: None, input_link: None, ..packet.clone() };
+                    assert_eq!(
+                        flows::allowed(calm, &flow, &BTreeSet::new()),
+                        passes(calm, &plain),
+                        "{packet:?}"
+                    );
+                    (passes(calm, packet), concerned)
+                }
+                Hook::Prerouting | Hook::Output | Hook::Input | Hook::Postrouting => (!fenced, true),
             };
-            let allowed = flows::allowed(calm, &flow, &BTreeSet::new());
-            assert_eq!(allowed, passes(calm, packet), "{packet:?}");
-            let concerned = judged.contains(&packet.source) || judged.contains(&packet.destination);
+            assert_eq!(passes(calm, packet), allowed, "{packet:?}");
             let established = Packet { state: ConnState::Established, ..packet.clone() };
-            assert_eq!(passes(&armed, &established), allowed || !concerned, "{packet:?}, {judged:?}");
+            assert_eq!(
+                passes(&armed, &established),
+                !fenced && (allowed || !concerned),
+                "{packet:?}, {judged:?}"
+            );
             let reply = Packet { original_direction: false, ..established };
             assert!(passes(&armed, &reply), "{packet:?}, {judged:?}");
         }
@@ -140,6 +158,7 @@ impl Witness {
                 |address: &IpAddr| update.tightened.contains(address) || update.released.contains(address);
             let fine = match chain.as_str() {
                 "pending" | "forged" => true,
+                barrier if barrier.starts_with(['b', 'd']) => update.barred == Barred::Tighter,
                 _ => named(&packet.source) || named(&packet.destination),
             };
             assert!(
@@ -150,22 +169,60 @@ impl Witness {
     }
 }
 
+/// Does the node talk to itself?
+fn own(packet: &Packet) -> bool {
+    packet.hook == Hook::Output && packet.local
+}
+
+/// What bans and doors say, the base chains left out.
+fn fenced(ruleset: &Ruleset, packet: &Packet) -> bool {
+    let asked = match packet.hook {
+        Hook::Prerouting => vec![names::arrivals(), names::exposed()],
+        Hook::Forward | Hook::Output => vec![names::departures()],
+        Hook::Input | Hook::Postrouting => vec![],
+    };
+    asked.iter().any(|chain| evaluate_chain(ruleset, chain, packet).decision != Decision::Accept)
+}
+
 /// First packets between addresses of the histories.
 pub(crate) fn packets(count: usize) -> impl Strategy<Value = Vec<Packet>> {
     let transport = select(vec![
         Transport::Tcp { port: 80, opening: true },
         Transport::Tcp { port: 81, opening: true },
+        Transport::Tcp { port: 22, opening: true },
+        Transport::Tcp { port: 30_000, opening: true },
+        Transport::Tcp { port: 8080, opening: true },
         Transport::Udp(80),
+        Transport::Udp(53),
         Transport::Sctp(9),
         Transport::Icmp(8),
     ]);
     let ends = (0..6_usize, 0..6_usize, select(Family::BOTH.to_vec()));
-    let packet = (ends, transport).prop_map(|((source, destination, family), transport)| {
-        let base = match family {
-            Family::V4 => 0,
-            Family::V6 => 6,
-        };
-        Packet::opening(objects::address(base + source), objects::address(base + destination), transport)
-    });
+    let hook = select(vec![Hook::Forward, Hook::Forward, Hook::Prerouting, Hook::Output]);
+    let link = || select(vec![None, Some("eth0"), Some("wg0"), Some("lan")]);
+    let more = (hook, select(vec![40_000, 80]), link(), any::<bool>());
+    let packet = (ends, transport, more).prop_map(
+        |((source, destination, family), transport, (hook, from, link, local))| {
+            let base = match family {
+                Family::V4 => 0,
+                Family::V6 => 6,
+            };
+            let link = link.map(|name| LinkName::new(name).unwrap());
+            let (input_link, output_link) =
+                if hook == Hook::Prerouting { (link, None) } else { (None, link) };
+            Packet {
+                hook,
+                source_port: from,
+                local: local && hook != Hook::Forward,
+                input_link,
+                output_link,
+                ..Packet::opening(
+                    objects::address(base + source),
+                    objects::address(base + destination),
+                    transport,
+                )
+            }
+        },
+    );
     prop::collection::vec(packet, count)
 }

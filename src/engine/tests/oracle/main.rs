@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on shall say so and stop"
 )]
+mod fence;
 mod node;
 
 use podwall_engine::{Options, PendingMode};

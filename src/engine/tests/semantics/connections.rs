@@ -91,7 +91,9 @@ fn while_rechecked_an_established_flow_passes_only_if_it_could_be_opened_now() {
     for (pod, host) in ENDS {
         let armed = {
             let mut ruleset = world.engine("n1").ruleset().clone();
-            recheck::arm(&ruleset, &[pod.parse().unwrap()].into()).apply(&mut ruleset).unwrap();
+            recheck::arm(&ruleset, &[pod.parse().unwrap()].into(), podwall_engine::Barred::Same)
+                .apply(&mut ruleset)
+                .unwrap();
             ruleset
         };
         let passes = |from: &str, to: &str, what: &str, original: bool| {

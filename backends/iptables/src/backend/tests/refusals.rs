@@ -29,10 +29,10 @@ fn refusal(variant: Variant, new: &Ruleset) -> Refusal {
 #[test]
 fn ports_of_a_protocol_iptables_has_no_ports_for_are_refused_before_anything_is_done() {
     in_namespace(|variant| {
-        let dccp = Match::Port(Protocol(33), PortRange::single(80));
-        let refused = refusal(variant, &with(sample::rule("dccp", vec![dccp], Verdict::Return.plain())));
+        let gre = Match::Port(Protocol(47), PortRange::single(80));
+        let refused = refusal(variant, &with(sample::rule("gre", vec![gre], Verdict::Return.plain())));
         assert_eq!(refused.object, "chain i4_y");
-        assert_eq!(refused.reason, "ports of protocol 33");
+        assert_eq!(refused.reason, "ports of protocol 47");
     });
 }
 

@@ -154,6 +154,7 @@ fn opening_leaves_nothing_behind() {
                 atomicity: Atomicity::Transaction,
                 reverse_path: true,
                 log: true,
+                reject: true,
                 ipv6: true,
             }
         );

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use podwall_ruleset::{Family, Key, Op, SetSpec, Shape, Value, Verdict};
+use podwall_ruleset::{Deadline, Family, Key, Op, SetSpec, Shape, Value, Verdict};
 
 use super::sample::{goto, set};
 use super::*;
@@ -87,7 +87,13 @@ fn a_pod_change_costs_microseconds() {
             kernel.commit_ops(ops).unwrap();
         }
         let committed = start.elapsed() / 400;
-        let frame = Frame { first: 1, generation: None, table: TableFlags::OPEN, finish: Finish::Commit };
+        let frame = Frame {
+            first: 1,
+            generation: None,
+            table: TableFlags::OPEN,
+            now: Deadline::default(),
+            finish: Finish::Commit,
+        };
         let start = Instant::now();
         for ops in &changes {
             black_box(kernel.encoder.write(ops, frame).bytes());

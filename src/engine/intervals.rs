@@ -2,12 +2,12 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use podwall_ruleset::Family;
+use podwall_ruleset::{Digest, Family, SetName};
 
 use crate::model::IpBlock;
 
 /// Inclusive ranges of one family as numbers; sorted, disjoint, not touching.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Intervals {
     family: Family,
     ranges: Vec<(u128, u128)>,
@@ -29,6 +29,17 @@ impl Intervals {
     pub fn of_networks<'n>(family: Family, networks: impl IntoIterator<Item = &'n IpNetwork>) -> Self {
         let own = networks.into_iter().filter(|network| Family::of(&network.ip()) == family);
         Self { family, ranges: merged(own.map(span).collect()) }
+    }
+
+    /// What of it is in none of the holes.
+    pub fn less(&self, holes: &Self) -> Self {
+        let mut ranges = Vec::with_capacity(self.ranges.len());
+        for (first, last) in &self.ranges {
+            let from = holes.ranges.partition_point(|(_, end)| end < first);
+            let inside = holes.ranges.iter().skip(from).take_while(|(start, _)| start <= last);
+            ranges.extend(subtract((*first, *last), inside.copied().collect()));
+        }
+        Self { family: self.family, ranges }
     }
 
     /// Nothing at all.
@@ -53,6 +64,12 @@ impl Intervals {
         };
         let network = IpNetwork::new(address(self.family, first), u8::try_from(length).ok()?).ok()?;
         aligned.then_some(network)
+    }
+
+    /// What a set that holds exactly these is called.
+    pub fn set_name(&self) -> SetName {
+        let text = self.iter().map(|(first, last)| format!("{first}-{last}"));
+        SetName::of_content(&format!("r{}", self.family.digit()), Digest::of(text))
     }
 
     /// First and last address of each range, in order.
@@ -160,6 +177,21 @@ mod tests {
             ["255.0.0.0-255.254.255.255"]
         );
         assert_eq!(ranges(Family::V4, &[block("10.0.0.0/8", &["10.0.0.0/8"])]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn holes_are_cut_out_of_every_range_and_nothing_else_is() {
+        let networks =
+            |texts: &[&str]| -> Vec<IpNetwork> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let whole =
+            Intervals::of_networks(Family::V4, &networks(&["10.0.0.0/30", "10.0.1.0/30", "10.0.2.0/32"]));
+        let holes = Intervals::of_networks(
+            Family::V4,
+            &networks(&["10.0.0.2/32", "10.0.0.3/32", "10.0.1.1/32", "10.0.2.0/24"]),
+        );
+        let left: Vec<String> =
+            whole.less(&holes).iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        assert_eq!(left, ["10.0.0.0-10.0.0.1", "10.0.1.0-10.0.1.0", "10.0.1.2-10.0.1.3"]);
     }
 
     #[test]

@@ -1,0 +1,114 @@
+//! Addresses of API servers, which are never banned (decision B1): those behind the Service `kubernetes`, and the one
+//! this agent was told to ask.
+//!
+//! They change when control planes do, so they are looked at now and then; a server that cannot say leaves them as they
+//! were. Only the one object that holds them may be listed (`metadata.name=kubernetes` in namespace `default`, written
+//! by the API servers themselves: `pkg/controlplane/reconcilers`).
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use podwall_engine::Change;
+use serde_json::Value;
+
+use super::input::{Feed, Input, Inputs, Stopping};
+
+/// How often they are looked at.
+const PERIOD: Duration = Duration::from_secs(30);
+/// How long an answer may take: the first bans wait for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Host and port of the server this agent asks.
+#[derive(Debug, Clone, Default)]
+pub struct Server(Option<(String, u16)>);
+
+impl Server {
+    /// That of the server a client asks.
+    pub fn of(config: &kube::Config) -> Self {
+        let url = &config.cluster_url;
+        let host = url.host().map(|host| host.trim_matches(['[', ']']).to_owned());
+        Self(host.map(|host| (host, url.port_u16().unwrap_or(443))))
+    }
+
+    async fn addresses(&self) -> BTreeSet<IpAddr> {
+        let Some((host, port)) = &self.0 else { return BTreeSet::new() };
+        let looked = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host.as_str(), *port))).await;
+        let found = looked.ok().and_then(Result::ok).into_iter().flatten();
+        found.map(|socket| socket.ip().to_canonical()).collect()
+    }
+}
+
+/// Tells the planner, until the agent stops.
+pub async fn run(client: Client, server: Server, inputs: Inputs) -> Stopping {
+    let Err(stopping) = follow(client, server, inputs).await;
+    stopping
+}
+
+async fn follow(
+    client: Client,
+    server: Server,
+    inputs: Inputs,
+) -> Result<std::convert::Infallible, Stopping> {
+    let (mut told, mut behind) = (None, BTreeSet::new());
+    loop {
+        behind = behind_service(&client).await.unwrap_or(behind);
+        let all: BTreeSet<IpAddr> = server.addresses().await.union(&behind).copied().collect();
+        if told.as_ref() != Some(&all) {
+            told = Some(all.clone());
+            let change = Change::ApiServers(all);
+            inputs.send(Input::Object { change, warnings: Vec::new() }).await?;
+        }
+        inputs.send(Input::Complete(Feed::ApiServers)).await?;
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// `None`: it could not be found out.
+async fn behind_service(client: &Client) -> Option<BTreeSet<IpAddr>> {
+    let resource = ApiResource {
+        group: "discovery.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "discovery.k8s.io/v1".to_owned(),
+        kind: "EndpointSlice".to_owned(),
+        plural: "endpointslices".to_owned(),
+    };
+    let slices: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
+    let asked = ListParams::default().fields("metadata.name=kubernetes");
+    match tokio::time::timeout(PATIENCE, slices.list(&asked)).await {
+        Ok(Ok(list)) => Some(list.items.iter().flat_map(|slice| addresses(&slice.data)).collect()),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "asking for the addresses of API servers");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn addresses(slice: &Value) -> Vec<IpAddr> {
+    let endpoints = slice.get("endpoints").and_then(Value::as_array).into_iter().flatten();
+    let all = endpoints.filter_map(|endpoint| endpoint.get("addresses")?.as_array()).flatten();
+    all.filter_map(|address| address.as_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_endpoint_of_both_families_is_an_api_server() {
+        let slice = json!({"endpoints": [{"addresses": ["192.0.2.1", "192.0.2.2"]}, {"addresses": ["2001:db8::1", "x"]}, {}]});
+        let all: Vec<String> = addresses(&slice).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn a_server_is_named_by_its_url() {
+        let named = |url: &str| Server::of(&kube::Config::new(url.parse().unwrap())).0.unwrap();
+        assert_eq!(named("https://10.0.0.1:6443/"), ("10.0.0.1".to_owned(), 6443));
+        assert_eq!(named("https://[fd00::1]"), ("fd00::1".to_owned(), 443));
+    }
+}
