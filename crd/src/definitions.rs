@@ -7,11 +7,11 @@ use kube::CustomResourceExt;
 use schemars::Schema;
 use serde_json::{Value, json};
 
-use crate::{Ban, Ktban, NodeReport, ServiceExposure};
+use crate::{Ban, DomainPolicy, Ktban, NodeReport, ServiceExposure};
 
 /// Every definition, in the order the chart has them.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![Ban::crd(), Ktban::crd(), NodeReport::crd(), ServiceExposure::crd()]
+    vec![Ban::crd(), DomainPolicy::crd(), Ktban::crd(), NodeReport::crd(), ServiceExposure::crd()]
 }
 
 /// A definition as it is written to a file: nothing nullable, no number formats that only Rust has.
@@ -47,6 +47,16 @@ pub(crate) fn addresses_only(list: &mut Schema) {
 /// Items that are CIDRs without bits beyond the prefix.
 pub(crate) fn cidrs_only(list: &mut Schema) {
     rule(list.get_mut("items"), CIDR, CIDR_WORDS);
+}
+
+/// Items that are names and no addresses, which the pattern of names alone would take.
+pub(crate) fn names_only(list: &mut Schema) {
+    rule(list.get_mut("items"), "!isIP(self)", "must be a domain name; addresses go to cidrs");
+}
+
+/// Items that are addresses, or the word for the cluster's DNS.
+pub(crate) fn dns_servers_only(list: &mut Schema) {
+    rule(list.get_mut("items"), "self == 'ClusterDNS' || isIP(self)", "must be ClusterDNS or an IP address");
 }
 
 /// A string that is a CIDR without bits beyond the prefix.

@@ -1,7 +1,7 @@
 //! What users write, as podwall reads it.
 //!
-//! Two sorts of types. The kinds of `podwall.dev` ([`Ban`], [`ServiceExposure`], [`NodeReport`]) and the one taken over
-//! from kubetables ([`Ktban`]) are whole: the CustomResourceDefinitions of the chart are generated from them
+//! Two sorts of types. The kinds of `podwall.dev` ([`Ban`], [`ServiceExposure`], [`DomainPolicy`], [`NodeReport`]) and
+//! the one taken over from kubetables ([`Ktban`]) are whole: the CustomResourceDefinitions of the chart are generated from them
 //! ([`definitions`]), every comment on a field is what `kubectl explain` prints, and [`read`] turns an object into
 //! what it asks for, noticing what it does not know. The mirrors of Kubernetes objects are trimmed: only the fields
 //! that decide a verdict are kept, so a node's cache of a large cluster stays small. NetworkPolicies are neither: the
@@ -12,6 +12,7 @@
 pub mod ban;
 pub mod condition;
 pub mod definitions;
+pub mod domain_policy;
 pub mod exposure;
 pub mod ktban;
 pub mod node_report;
@@ -22,6 +23,7 @@ pub mod version;
 
 pub use ban::{Ban, BanSpec, BanStatus};
 pub use condition::Condition;
+pub use domain_policy::{DomainPolicy, DomainPolicySpec, DomainPolicyStatus};
 pub use exposure::{ServiceExposure, ServiceExposureSpec, ServiceExposureStatus};
 pub use ktban::{Ktban, KtbanSpec};
 pub use node_report::{NodeReport, NodeReportSpec};

@@ -3,8 +3,10 @@
 //! Raw JSON is read, because a field this version does not know has to be noticed: to skip what narrows a ban would
 //! widen it, to skip what narrows an exposure would open it. So nothing is ever read as more than it says. What is not
 //! understood takes with it the smallest part that holds it, and is reported by its path: an entry of a list is left
-//! out, a [`Ban`](crate::Ban) without it bans nothing, a [`ServiceExposure`](crate::ServiceExposure) allows nothing.
+//! out, a [`Ban`](crate::Ban) without it bans nothing, a [`ServiceExposure`](crate::ServiceExposure) and a
+//! [`DomainPolicy`](crate::DomainPolicy) allow nothing.
 mod ban;
+mod domain_policy;
 mod exposure;
 mod fields;
 mod ktban;
@@ -15,15 +17,18 @@ mod time;
 mod tests;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use crate::ban::{AfterExpiry, BanAction, BanDirection, BanInterfaces, BanMode, ManagementPorts};
+use crate::domain_policy::PrivateAnswers;
 use crate::exposure::ExposureMode;
 use crate::selector::LabelSelector;
 
 pub use ban::ban;
+pub use domain_policy::domain_policy;
 pub use exposure::exposure;
 pub use fields::{Reader, Unclear, field};
 pub use k8s_openapi::jiff::Timestamp;
@@ -188,6 +193,50 @@ pub enum ServicePort {
         /// `spec.ports[].port` of the Service.
         port: u16,
     },
+}
+
+/// What a [`DomainPolicy`](crate::DomainPolicy) asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainOrder {
+    /// Which pods of its namespace are isolated.
+    pub pods: LabelSelector,
+    /// What they may talk to. A rule that was unclear keeps its place and allows nothing.
+    pub egress: Vec<DomainRuleOrder>,
+    /// Ports on which they may be reached; `None`: nothing is said.
+    pub listening: Option<Vec<DomainPortOrder>>,
+    /// Whom they may ask for names.
+    pub dns_servers: Vec<DnsServer>,
+    /// What becomes of private addresses in answers for public names.
+    pub private_answers: PrivateAnswers,
+}
+
+/// Names and networks, and ports on which they may be reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DomainRuleOrder {
+    /// Patterns in lower case without a final dot, sorted, each once.
+    pub domains: Vec<String>,
+    /// Networks, sorted, each once.
+    pub cidrs: Vec<IpNetwork>,
+    /// `None`: all; an empty list: none.
+    pub ports: Option<Vec<DomainPortOrder>>,
+}
+
+/// A protocol, and ports of it; `None`: all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DomainPortOrder {
+    /// IANA's number.
+    pub protocol: u8,
+    /// First and last.
+    pub span: Option<PortSpan>,
+}
+
+/// Who answers questions for names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DnsServer {
+    /// The cluster's own.
+    Cluster,
+    /// This one.
+    At(IpAddr),
 }
 
 /// Addresses in one form: without bits beyond the prefix, IPv4 as IPv4 even when it came as IPv4-mapped IPv6, which no

@@ -15,7 +15,8 @@ pub(crate) struct Kinds {
     pub(crate) runtime: Runtime,
 }
 
-const DEFINITIONS: [&str; 4] = [
+const DEFINITIONS: [&str; 5] = [
+    include_str!("../../charts/podwall/crds/domainpolicies.podwall.dev.yaml"),
     include_str!("../../charts/podwall/crds/bans.podwall.dev.yaml"),
     include_str!("../../charts/podwall/crds/serviceexposures.podwall.dev.yaml"),
     include_str!("../../charts/podwall/crds/nodereports.podwall.dev.yaml"),
@@ -106,6 +107,24 @@ spec:
   mode: Audit
 ---
 apiVersion: podwall.dev/v1alpha1
+kind: DomainPolicy
+metadata: {name: smallest, namespace: shop}
+spec: {podSelector: {}}
+---
+apiVersion: podwall.dev/v1alpha1
+kind: DomainPolicy
+metadata: {name: everything-said, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  egress:
+  - domains: [googleapis.com, "*.googleapis.com", "db.shop.svc.cluster.local."]
+    ports: [{port: 443}, {protocol: UDP, port: 443}, {protocol: SCTP}, {port: 8000, endPort: 8100}]
+  - cidrs: [192.0.2.0/24, "2001:db8::/32"]
+  listeningPorts: [{port: 3000}]
+  dnsServers: [ClusterDNS, 9.9.9.9, "2620:fe::fe"]
+  privateAnswers: Allow
+---
+apiVersion: podwall.dev/v1alpha1
 kind: NodeReport
 metadata: {name: node-a}
 spec:
@@ -157,6 +176,7 @@ fn definitions_are_served_and_take_what_is_right() -> Result<(), Failure> {
         .output()?;
     assert_eq!(String::from_utf8(output.stdout)?, "Drop Enforce Delete Spare");
     assert_eq!(named("get svcx -n shop --no-headers")?.lines().count(), 2);
+    assert_eq!(named("get dompol -n shop --no-headers")?.lines().count(), 2);
     let report = named("get nr node-a --no-headers")?;
     assert_eq!(
         report.split_whitespace().take(5).collect::<Vec<_>>(),

@@ -291,3 +291,69 @@ fn an_old_ban_its_tool_would_have_crashed_on_is_reported_and_bans_nothing() {
     let elsewhere = ktban(&json!({"metadata": {"namespace": "shop"}, "spec": {}}));
     assert_eq!(fields(&elsewhere), ["metadata.namespace"]);
 }
+
+#[test]
+fn a_domain_policy_that_says_everything_is_read_as_it_stands() {
+    let read = domain_policy(&with_spec(&json!({
+        "podSelector": {"matchLabels": {"app": "web"}},
+        "egress": [
+            {"domains": ["*.Example.com.", "example.com", "EXAMPLE.com"], "ports": [{"port": 443}, {"protocol": "UDP"}]},
+            {"cidrs": ["192.0.2.0/24"]},
+        ],
+        "listeningPorts": [{"port": 3000, "endPort": 3001}],
+        "dnsServers": ["9.9.9.9", "ClusterDNS"],
+        "privateAnswers": "Allow",
+    })));
+    let port = |protocol, span| DomainPortOrder { protocol, span };
+    let asks = DomainOrder {
+        pods: LabelSelector {
+            match_labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+            ..LabelSelector::default()
+        },
+        egress: vec![
+            DomainRuleOrder {
+                domains: vec!["*.example.com".to_owned(), "example.com".to_owned()],
+                cidrs: Vec::new(),
+                ports: Some(vec![port(6, span(443, 443)), port(17, None)]),
+            },
+            DomainRuleOrder { domains: Vec::new(), cidrs: networks(&["192.0.2.0/24"]), ports: None },
+        ],
+        listening: Some(vec![port(6, span(3000, 3001))]),
+        dns_servers: vec![DnsServer::Cluster, DnsServer::At("9.9.9.9".parse().unwrap())],
+        private_answers: PrivateAnswers::Allow,
+    };
+    assert_eq!(read, Read { asks, problems: Vec::new() });
+}
+
+#[test]
+fn what_is_unclear_in_a_domain_policy_allows_nothing_and_isolates_all_the_same() {
+    let closed = |spec: Value| {
+        let read = domain_policy(&with_spec(&spec));
+        (
+            read.asks.pods == LabelSelector::default() && read.asks.listening == Some(Vec::new()),
+            fields(&read).join(" "),
+        )
+    };
+    assert_eq!(closed(json!({})), (true, "spec.podSelector".to_owned()));
+    assert_eq!(closed(json!({"podSelector": {}, "mode": "Audit"})), (true, "spec.mode".to_owned()));
+    let read = domain_policy(&with_spec(&json!({
+        "podSelector": {},
+        "egress": [
+            {"domains": ["example.com"], "unless": 1},
+            {"domains": ["com", "*", "a.*.b", "*.com", "192.0.2.7", "a_b.example.com"], "ports": 7},
+            {"ports": [{"port": 443}]},
+            {"cidrs": ["10.0.0.1/8", "10.0.0.1"]},
+        ],
+        "dnsServers": ["dns.example.com"], "privateAnswers": "Perhaps",
+    })));
+    let empty = DomainRuleOrder::default;
+    let named =
+        DomainRuleOrder { domains: vec!["a_b.example.com".to_owned()], ports: Some(Vec::new()), ..empty() };
+    let ported = DomainRuleOrder {
+        ports: Some(vec![DomainPortOrder { protocol: 6, span: span(443, 443) }]),
+        ..empty()
+    };
+    assert_eq!(read.asks.egress, [empty(), named, ported, empty()]);
+    assert_eq!((read.asks.dns_servers.len(), read.asks.private_answers), (0, PrivateAnswers::Refuse));
+    assert_eq!(read.problems.len(), 12, "{:?}", read.problems);
+}

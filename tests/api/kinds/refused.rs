@@ -151,6 +151,62 @@ const EXPOSURES: &[(&str, &str)] = &[
     ("{services: {selector: {}}, mode: Off}", "spec.mode"),
 ];
 
+const DOMAINS: &[(&str, &str)] = &[
+    ("{}", "spec.podSelector: Required value"),
+    ("{podSelector: {}, egress: [{}]}", "spec.egress[0]: Invalid value"),
+    ("{podSelector: {}, egress: [{ports: [{port: 1}]}]}", "spec.egress[0]: Invalid value"),
+    ("{podSelector: {}, egress: [{domains: []}]}", "spec.egress[0].domains: Invalid value"),
+    ("{podSelector: {}, egress: [{domains: [com]}]}", "spec.egress[0].domains[0]: Invalid value"),
+    ("{podSelector: {}, egress: [{domains: [\"*\"]}]}", "spec.egress[0].domains[0]: Invalid value"),
+    ("{podSelector: {}, egress: [{domains: [\"*.com\"]}]}", "spec.egress[0].domains[0]: Invalid value"),
+    (
+        "{podSelector: {}, egress: [{domains: [a.b, \"a.*.com\"]}]}",
+        "spec.egress[0].domains[1]: Invalid value",
+    ),
+    ("{podSelector: {}, egress: [{domains: [-a.example.com]}]}", "spec.egress[0].domains[0]: Invalid value"),
+    (
+        "{podSelector: {}, egress: [{domains: [\"a b.example.com\"]}]}",
+        "spec.egress[0].domains[0]: Invalid value",
+    ),
+    ("{podSelector: {}, egress: [{domains: [a..example.com]}]}", "spec.egress[0].domains[0]: Invalid value"),
+    (
+        "{podSelector: {}, egress: [{domains: [\"https://example.com\"]}]}",
+        "spec.egress[0].domains[0]: Invalid value",
+    ),
+    (
+        "{podSelector: {}, egress: [{domains: [192.0.2.7]}]}",
+        "spec.egress[0].domains[0]: Invalid value: \"192.0.2.7\": must be a domain name; addresses go to cidrs",
+    ),
+    ("{podSelector: {}, egress: [{domains: [a.b, a.b]}]}", ".spec.egress[0].domains: duplicate entries"),
+    ("{podSelector: {}, egress: [{cidrs: [10.0.0.1/8]}]}", "spec.egress[0].cidrs[0]: Invalid value"),
+    ("{podSelector: {}, egress: [{cidrs: [10.0.0.1]}]}", "spec.egress[0].cidrs[0]: Invalid value"),
+    ("{podSelector: {}, egress: [{domains: [a.b], ports: []}]}", "spec.egress[0].ports: Invalid value"),
+    (
+        "{podSelector: {}, egress: [{domains: [a.b], ports: [{port: 0}]}]}",
+        "spec.egress[0].ports[0].port: Invalid value",
+    ),
+    (
+        "{podSelector: {}, egress: [{domains: [a.b], ports: [{endPort: 9}]}]}",
+        "spec.egress[0].ports[0].endPort: Invalid value",
+    ),
+    (
+        "{podSelector: {}, egress: [{domains: [a.b], ports: [{port: 9, endPort: 8}]}]}",
+        "spec.egress[0].ports[0].endPort: Invalid value",
+    ),
+    (
+        "{podSelector: {}, egress: [{domains: [a.b], ports: [{protocol: ICMP}]}]}",
+        "spec.egress[0].ports[0].protocol: Unsupported value",
+    ),
+    ("{podSelector: {}, listeningPorts: [{port: 70000}]}", "spec.listeningPorts[0].port: Invalid value"),
+    ("{podSelector: {}, dnsServers: [dns.example.com]}", "spec.dnsServers[0]: Invalid value"),
+    ("{podSelector: {}, dnsServers: [9.9.9.9/32]}", "spec.dnsServers[0]: Invalid value"),
+    ("{podSelector: {}, privateAnswers: Maybe}", "spec.privateAnswers: Unsupported value"),
+    (
+        "{podSelector: {matchExpressions: [{key: a, operator: In}]}}",
+        "spec.podSelector.matchExpressions[0].operator: Invalid value",
+    ),
+];
+
 const REPORTS: &[(&str, &str)] = &[
     ("{marks: [{kind: Ban, resourceVersion: abc}]}", "spec.marks[0].resourceVersion: Invalid value"),
     ("{marks: [{kind: Pod, resourceVersion: \"1\"}]}", "spec.marks[0].kind: Unsupported value"),
@@ -162,8 +218,11 @@ const REPORTS: &[(&str, &str)] = &[
     ("{exceptionCount: -1}", "spec.exceptionCount: Invalid value"),
 ];
 
+const KINDS: [(&str, &[(&str, &str)]); 4] =
+    [("Ban", BANS), ("ServiceExposure", EXPOSURES), ("DomainPolicy", DOMAINS), ("NodeReport", REPORTS)];
+
 fn object(kind: &str, spec: &str) -> String {
-    let home = if kind == "ServiceExposure" { ", namespace: shop" } else { "" };
+    let home = if matches!(kind, "ServiceExposure" | "DomainPolicy") { ", namespace: shop" } else { "" };
     format!("apiVersion: podwall.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: bad{home}}}\nspec: {spec}\n")
 }
 
@@ -172,7 +231,7 @@ fn each_bad_example_is_refused_with_the_path_of_its_field() -> Result<(), Failur
     let Some(kinds) = Kinds::start()? else { return Ok(()) };
     kinds.apply(&namespace("shop", ""))?;
     let mut wrong = Vec::new();
-    for (kind, examples) in [("Ban", BANS), ("ServiceExposure", EXPOSURES), ("NodeReport", REPORTS)] {
+    for (kind, examples) in KINDS {
         for (spec, wanted) in examples {
             match kinds.complaint(&object(kind, spec)) {
                 None => wrong.push(format!("{kind} {spec}: taken")),
