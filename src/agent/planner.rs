@@ -484,6 +484,7 @@ const fn kind(change: &Change) -> Kind {
         Change::Links(_) | Change::AddressHeld(_) | Change::AddressFree(_) => Kind::Links,
         Change::ApiServers(_)
         | Change::Clock(_)
+        | Change::Learned(_)
         | Change::Watch(_)
         | Change::GraceOver
         | Change::Refused(_) => Kind::Agent,

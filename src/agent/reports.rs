@@ -58,6 +58,7 @@ impl Subject {
             Change::ServiceGone(id) => Some(Self::Service(id.clone())),
             Change::ApiServers(_)
             | Change::Clock(_)
+            | Change::Learned(_)
             | Change::Links(_)
             | Change::AddressHeld(_)
             | Change::AddressFree(_)
@@ -174,7 +175,7 @@ fn exception(warning: &Warning) -> Option<Exception> {
 /// `kubectl describe` finds events by the object's UID alone.
 fn refusal(cluster: &Cluster, policy: &PolicyId, chain: &ChainName, reason: &str) -> Warning {
     let object = ObjectRef {
-        kind: "NetworkPolicy",
+        kind: policy.kind.as_str(),
         namespace: Text::clone(&policy.namespace),
         name: Text::clone(&policy.name),
         uid: cluster.policy(policy).map(|policy| Text::clone(&policy.uid)).unwrap_or_default(),

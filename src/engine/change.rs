@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use podwall_ruleset::{ChainName, Deadline};
 
+use crate::lessons::Lesson;
 use crate::model::{
     Ban, BanId, Exposure, Labels, Links, Named, Node, NodeName, Pod, PodUid, Policy, PolicyId, Service, Text,
 };
@@ -44,6 +45,8 @@ pub enum Change {
     ApiServers(BTreeSet<IpAddr>),
     /// It is this late: what ends by now has ended. Time does not go back.
     Clock(Deadline),
+    /// A pod was given an address for a name; nothing happens unless it still owns the address from which it asked.
+    Learned(Lesson),
     /// The host's interfaces and routes, whole.
     Links(Links),
     /// The kernel still judges this address, and perhaps its pod is still there: kept shut unless somebody owns it,

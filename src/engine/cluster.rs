@@ -10,9 +10,10 @@ use std::sync::Arc;
 use podwall_ruleset::{ChainName, Deadline, LinkName};
 
 use crate::change::{Change, Freshness};
+use crate::lessons::{Lesson, Lessons};
 use crate::model::{
-    Ban, BanId, Exposure, Labels, Life, Links, Named, Node, NodeName, Pod, PodUid, Policy, PolicyId, Service,
-    Sharing, Text, Tier,
+    Ban, BanId, Exposure, Labels, Life, Links, Named, Node, NodeName, Pod, PodUid, Policy, PolicyId,
+    PolicyKind, Service, Sharing, Text, Tier,
 };
 
 /// The store.
@@ -32,6 +33,7 @@ pub struct Cluster {
     exposures: BTreeMap<Named, Arc<Exposure>>,
     api_servers: BTreeSet<IpAddr>,
     clock: Deadline,
+    lessons: Lessons,
     links: Links,
     link_addresses: BTreeMap<LinkName, BTreeSet<IpAddr>>,
     held: BTreeSet<IpAddr>,
@@ -44,8 +46,8 @@ impl Cluster {
     /// Takes in a change, and nothing more.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::Pod(pod) => self.put_pod(pod),
-            Change::PodGone(uid) => drop(self.drop_pod(&uid)),
+            Change::Pod(pod) => self.with_lessons(&pod.uid.clone(), |cluster| cluster.put_pod(pod)),
+            Change::PodGone(uid) => self.with_lessons(&uid, |cluster| drop(cluster.drop_pod(&uid))),
             Change::Namespace(name, labels) => drop(self.namespaces.insert(name, labels)),
             Change::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
             Change::Node(node) => drop(self.nodes.insert(node.name.clone(), node)),
@@ -61,7 +63,11 @@ impl Cluster {
             }
             Change::ExposureGone(id) => drop(self.exposures.remove(&id)),
             Change::ApiServers(addresses) => self.api_servers = addresses,
-            Change::Clock(now) => self.clock = self.clock.max(now),
+            Change::Clock(now) => {
+                self.clock = self.clock.max(now);
+                self.lessons.expire(self.clock);
+            }
+            Change::Learned(lesson) => self.learn(lesson),
             Change::Links(links) => self.put_links(links),
             Change::AddressHeld(address) if self.owner(address).is_none() => self.hold(address),
             Change::AddressHeld(_) => {}
@@ -69,6 +75,25 @@ impl Cluster {
             Change::Watch(freshness) => self.freshness = freshness,
             Change::GraceOver => self.grace_over = true,
             Change::Refused(chains) => self.refused = chains,
+        }
+    }
+
+    /// A pod learns for itself: whoever has its address next knows nothing of it (W5).
+    fn with_lessons(&mut self, uid: &PodUid, change: impl FnOnce(&mut Self)) {
+        let of = |cluster: &Self| cluster.pods.get(uid).map(|pod| pod.addresses.clone()).unwrap_or_default();
+        let before = of(self);
+        change(self);
+        for address in before.into_iter().chain(of(self)) {
+            let owner = self.owner(address).map(|pod| &pod.uid);
+            if self.lessons.owner(address).is_some_and(|taught| Some(taught) != owner) {
+                self.lessons.forget(address);
+            }
+        }
+    }
+
+    fn learn(&mut self, lesson: Lesson) {
+        if lesson.ends > self.clock && self.owner(lesson.pod).is_some_and(|pod| pod.uid == lesson.owner) {
+            self.lessons.keep(lesson);
         }
     }
 
@@ -159,7 +184,11 @@ impl Cluster {
         let refused = [Change::Refused(self.refused.clone())];
         let barriers = self.barrier_changes();
         let rules = nodes.chain(spaces).chain(policies).chain(refused).chain(barriers);
-        rules.chain(pods).chain(held).chain(host).chain(grace)
+        rules.chain(pods).chain(self.lesson_changes()).chain(held).chain(host).chain(grace)
+    }
+
+    fn lesson_changes(&self) -> impl Iterator<Item = Change> {
+        self.lessons.all().map(Change::Learned)
     }
 
     fn barrier_changes(&self) -> impl Iterator<Item = Change> {
@@ -251,7 +280,8 @@ impl Cluster {
             Tier::Namespace => namespace.clone(),
             Tier::Admin | Tier::Baseline => Text::from(""),
         };
-        let first = PolicyId { tier, namespace: home.clone(), name: Text::from("") };
+        let first =
+            PolicyId { tier, namespace: home.clone(), name: Text::from(""), kind: PolicyKind::NetworkPolicy };
         let of_home = move |(id, _): &(&PolicyId, &Arc<Policy>)| id.tier == tier && id.namespace == home;
         self.policies.range(first..).take_while(of_home).map(|(_, policy)| policy)
     }
@@ -299,6 +329,11 @@ impl Cluster {
     /// Addresses of API servers, as far as they are told.
     pub const fn api_servers(&self) -> &BTreeSet<IpAddr> {
         &self.api_servers
+    }
+
+    /// What pods learned from DNS.
+    pub const fn lessons(&self) -> &Lessons {
+        &self.lessons
     }
 
     /// How late it is.

@@ -5,6 +5,7 @@
 //! once for its verdicts (`locals`). The law: the ruleset is always what [`plan`](crate::plan::plan) would compute
 //! from the same cluster, byte for byte.
 mod barriers;
+mod learned;
 mod locals;
 mod members;
 mod reach;
@@ -28,6 +29,7 @@ use crate::recheck::Barred;
 use crate::resolve;
 
 use barriers::State;
+use learned::Lessons;
 use locals::{LiveChain, Local};
 use members::LiveGroup;
 use reach::Reach;
@@ -59,6 +61,8 @@ pub struct Engine {
     chains: BTreeMap<ChainName, LiveChain>,
     groups: BTreeMap<SetName, LiveGroup>,
     constants: BTreeMap<SetName, usize>,
+    /// Chains that ask for each set of learned addresses.
+    learned: BTreeMap<SetName, BTreeSet<ChainName>>,
     reach: Reach,
     ranges: Vec<IpNetwork>,
     misfits: BTreeMap<IpAddr, Condition>,
@@ -84,6 +88,7 @@ impl Engine {
             chains: BTreeMap::new(),
             groups: BTreeMap::new(),
             constants: BTreeMap::new(),
+            learned: BTreeMap::new(),
             reach: Reach::default(),
             ranges: Vec::new(),
             misfits: BTreeMap::new(),
@@ -128,6 +133,7 @@ impl Engine {
             Change::Ban(ban) => self.ban(ban),
             Change::BanGone(id) => self.ban_gone(id),
             Change::Clock(now) => self.clock(now),
+            Change::Learned(lesson) => self.learn(lesson),
             Change::Service(service) => self.service(service),
             Change::ServiceGone(id) => self.service_gone(&id),
             Change::Exposure(exposure) => self.exposure(exposure),
@@ -192,9 +198,9 @@ impl Engine {
         conditions
     }
 
-    /// When the next ban ends: a [`Change::Clock`] is due then.
+    /// When the next ban ends, or what a pod learned: a [`Change::Clock`] is due then.
     pub fn next_end(&self) -> Option<Deadline> {
-        self.barriers.next_end()
+        [self.barriers.next_end(), self.cluster.lessons().next_end()].into_iter().flatten().min()
     }
 
     /// Is the address never banned (decision B1)?
@@ -239,7 +245,12 @@ impl Engine {
     fn with_owners(&mut self, addresses: BTreeSet<IpAddr>, change: Change) {
         let before: Vec<(IpAddr, Option<Arc<Pod>>)> =
             addresses.into_iter().map(|address| (address, self.cluster.owner(address).cloned())).collect();
+        let known: Vec<(IpAddr, Lessons)> =
+            before.iter().map(|(address, _)| (*address, self.cluster.lessons().of(*address))).collect();
         self.cluster.apply(change);
+        for (address, known) in known {
+            self.relearn(address, &known);
+        }
         for (address, old) in before {
             let new = self.cluster.owner(address).cloned();
             if new.is_some() {

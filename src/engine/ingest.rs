@@ -3,6 +3,7 @@
 //! Pods, namespaces and nodes come as trimmed types. Policies come as raw JSON, because what we do not know in a
 //! policy has to be noticed: an unknown field closes the smallest thing that holds it, and is reported.
 mod ban;
+mod domain_policy;
 mod network_policy;
 mod pod;
 mod raw;
@@ -28,6 +29,8 @@ use crate::model::{self, Labels, NodeName, PodUid, Text};
 use crate::warning::{ObjectRef, Warning};
 
 pub use ban::{ban, ktban};
+pub(crate) use domain_policy::CLUSTER_DNS;
+pub use domain_policy::domain_policy;
 pub use network_policy::network_policy;
 pub use pod::pod;
 pub use service::{exposure, service};
@@ -100,6 +103,10 @@ pub fn object(raw: &Value) -> Result<Option<(Change, Vec<Warning>)>, Warning> {
             let (ban, warnings) = ktban(raw)?;
             (Change::Ban(ban), warnings)
         }
+        ("podwall.dev/v1alpha1", "DomainPolicy") => {
+            let read = domain_policy(raw)?;
+            (Change::Policy(read.policy), read.warnings)
+        }
         ("podwall.dev/v1alpha1", "ServiceExposure") => {
             let (exposure, warnings) = exposure(raw)?;
             (Change::Exposure(exposure), warnings)
@@ -135,6 +142,7 @@ pub fn removal(change: &Change) -> Option<Change> {
         | Change::ExposureGone(_)
         | Change::ApiServers(_)
         | Change::Clock(_)
+        | Change::Learned(_)
         | Change::Links(_)
         | Change::AddressHeld(_)
         | Change::AddressFree(_)

@@ -1,5 +1,6 @@
 //! The cluster in podwall's own words. No Kubernetes type passes beyond `ingest`; what is here is valid.
 pub mod ban;
+pub mod domain;
 pub mod policy;
 pub mod port;
 pub mod selector;
@@ -16,7 +17,10 @@ use podwall_ruleset::{LinkName, Protocol};
 use service::HostPort;
 
 pub use ban::{Ban, BanId};
-pub use policy::{Action, Direction, IpBlock, Peer, Peers, Policy, PolicyId, PolicyRule, Tier};
+pub use domain::{DomainName, ListId, NameList, NamePattern};
+pub use policy::{
+    Action, Direction, DnsServer, IpBlock, Peer, Peers, Policy, PolicyId, PolicyKind, PolicyRule, Tier,
+};
 pub use port::{PortMatch, PortSpec, Ports};
 pub use selector::{Labels, PeerSelector, Requirement, Scope, Selector};
 pub use service::{Exposure, Named, Service};

@@ -1,6 +1,9 @@
 //! What an operator chooses, and what it defaults to. Both the plan and the compiler look at it.
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use ipnetwork::IpNetwork;
-use podwall_ruleset::{PortRange, Protocol};
+use podwall_ruleset::{Family, PortRange, Protocol};
 
 /// When an address of this node without a verdict is dropped (decision L7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +49,37 @@ pub enum Rejection {
     Silent,
 }
 
+/// Where this node's DNS proxy listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DnsProxy {
+    /// For IPv4.
+    pub v4: Ipv4Addr,
+    /// For IPv6.
+    pub v6: Ipv6Addr,
+    /// One port for each server that is asked.
+    pub ports: PortRange,
+}
+
+impl DnsProxy {
+    /// Its address of a family.
+    pub const fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => IpAddr::V4(self.v4),
+            Family::V6 => IpAddr::V6(self.v6),
+        }
+    }
+}
+
+/// Whether addresses of names can be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Learning {
+    /// They can.
+    #[default]
+    Possible,
+    /// The packet filter has no sets of pairs: rules with names allow nothing.
+    Impossible,
+}
+
 /// SSH, the API server, the kubelet.
 const MANAGEMENT_PORTS: [u16; 3] = [22, 6443, 10250];
 
@@ -64,6 +98,12 @@ pub struct Options {
     pub rejection: Rejection,
     /// What wide bans leave open on the node itself.
     pub management_ports: Vec<(Protocol, PortRange)>,
+    /// Where the node's DNS proxy listens; `None`: there is none.
+    pub dns_proxy: Option<DnsProxy>,
+    /// Where the cluster's DNS is asked, beside the addresses of its Service.
+    pub cluster_dns: BTreeSet<IpAddr>,
+    /// Whether addresses of names can be held.
+    pub learning: Learning,
     /// NFLOG group of drop records.
     pub log_group: u16,
     /// Bytes of a dropped packet in its record.
@@ -81,6 +121,9 @@ impl Default for Options {
             never_banned: Vec::new(),
             rejection: Rejection::default(),
             management_ports: MANAGEMENT_PORTS.map(|port| (Protocol::TCP, PortRange::single(port))).to_vec(),
+            dns_proxy: None,
+            cluster_dns: BTreeSet::new(),
+            learning: Learning::default(),
             log_group: 64,
             log_snaplen: 96,
             log_rate: 10,

@@ -19,7 +19,8 @@ use crate::cluster::Cluster;
 use crate::compile::base::{self, Barriers, BaseRequest};
 use crate::compile::{ChainRequest, Compiled, names};
 use crate::intervals::Intervals;
-use crate::model::{Direction, NodeName, Pod, PolicyId};
+use crate::lessons::Lesson;
+use crate::model::{Direction, NameList, NodeName, Pod, PolicyId};
 use crate::options::{Options, PendingMode, PodRanges};
 use crate::resolve::{self, Governing, SubjectPorts};
 
@@ -205,6 +206,9 @@ impl Planner<'_> {
                 let (set, spec) = group.set(request.family);
                 self.group(group, request.family, &set, spec);
             }
+            for list in &compiled.lists {
+                self.learned(list, request.family);
+            }
             for (chain, rules) in compiled.chains {
                 self.recorder.put_chain(&chain, rules);
             }
@@ -223,6 +227,19 @@ impl Planner<'_> {
                     self.recorder.put(set, key, Value::Member);
                 }
             }
+        }
+    }
+
+    fn learned(&mut self, list: &NameList, family: Family) {
+        let (set, spec) = list.set(family);
+        if self.recorder.ruleset().sets.contains_key(&set) {
+            return;
+        }
+        self.recorder.put_set(&set, spec);
+        let id = list.id();
+        let about = |lesson: &Lesson| lesson.list == id && Family::of(&lesson.pod) == family;
+        for lesson in self.cluster.lessons().all().filter(about) {
+            self.recorder.put(&set, Key::Pair(lesson.pod, lesson.address), Value::Until(lesson.ends));
         }
     }
 

@@ -83,6 +83,7 @@ impl Iptables {
             reverse_path: probed.reverse_path,
             log: probed.log,
             reject: false,
+            learned: probed.learned,
             ipv6: probed.ipv6,
         };
         let families =

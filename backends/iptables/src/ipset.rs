@@ -2,7 +2,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use podwall_ruleset::{BackendError, Deadline, Growth, Hit, Key, Op, Ruleset, SetName, SetSpec, Value};
+use podwall_ruleset::{
+    BackendError, Deadline, Growth, Hit, Key, Op, Ruleset, SetName, SetSpec, Shape, Value,
+};
 
 use crate::image::{Image, Ipset};
 use crate::lower::{Unsuited, set};
@@ -98,6 +100,7 @@ impl Edits {
         for (key, value) in elements {
             if let Key::Pair(source, destination) = &key
                 && source != destination
+                && !matches!(spec.shape, Shape::Learned(_))
             {
                 return Err(Unsuited::new(format!("a pair of two addresses in {name}")));
             }
@@ -237,17 +240,19 @@ fn timed(member: &str, now: Deadline) -> String {
     format!("{address} timeout {left} comment \"{}\"", end.0)
 }
 
-/// Elements of sets of bans that packets met.
+/// Elements of bans and of learned addresses that packets met.
 pub(crate) fn hits(text: &str) -> Vec<Hit> {
     let hit = |line: &str| {
         let mut words = line.strip_prefix("add pw")?.split(' ');
-        let set = words.next()?.strip_prefix(['b', 'n'])?.strip_prefix('_')?;
+        let set = words.next()?.strip_prefix(['b', 'n', 'l'])?.strip_prefix('_')?;
         let (key, mut rest) = (words.next()?, words);
         let mut number = |word: &str| rest.by_ref().skip_while(|w| *w != word).nth(1)?.parse::<u64>().ok();
         let (packets, bytes) = (number("packets").filter(|packets| *packets > 0)?, number("bytes")?);
-        let key = match key.parse() {
-            Ok(address) => Key::Address(address),
-            Err(_) => {
+        let pair = key.split_once(',').and_then(|(a, b)| Some(Key::Pair(a.parse().ok()?, b.parse().ok()?)));
+        let key = match (pair, key.parse()) {
+            (Some(pair), _) => pair,
+            (None, Ok(address)) => Key::Address(address),
+            (None, Err(_)) => {
                 let network: ipnetwork::IpNetwork = key.parse().ok()?;
                 Key::Range(network.network(), network.broadcast())
             }

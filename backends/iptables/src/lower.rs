@@ -387,6 +387,7 @@ pub(crate) const fn in_rules(shape: Shape) -> bool {
         | Shape::Endpoints(_)
         | Shape::Banned(_)
         | Shape::BannedRanges(_)
+        | Shape::Learned(_)
         | Shape::Verdicts(_)
         | Shape::Meter(_) => false,
     }

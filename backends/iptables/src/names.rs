@@ -11,6 +11,8 @@ pub(crate) const REVERSE_PATH: &str = "PWR";
 pub(crate) const TRIAL_CHAIN: &str = "PWT";
 /// The set they are tried with.
 pub(crate) const TRIAL_SET: &str = "pwt4";
+/// The set of pairs that is tried beside.
+pub(crate) const TRIAL_PAIRS: &str = "pwtp";
 
 const CHAIN_LIMIT: usize = 28;
 const SET_LIMIT: usize = 31;
@@ -47,8 +49,9 @@ pub(crate) fn links(chain: &ChainName, rule: usize) -> String {
     format!("PWL-{}", Digest::of([chain.as_str(), &rule.to_string()]))
 }
 
-/// Behind the prefix, what kind of set it is: addresses, ranges, pairs, endpoints, banned addresses and networks.
-const SET_LETTERS: [&str; 6] = ["a", "r", "p", "e", "b", "n"];
+/// Behind the prefix, what kind of set it is: addresses, ranges, pairs, endpoints, banned addresses and networks,
+/// learned addresses.
+const SET_LETTERS: [&str; 7] = ["a", "r", "p", "e", "b", "n", "l"];
 
 /// The ipset of a set, if its shape is one.
 pub(crate) fn ipset(set: &SetName, shape: Shape) -> Option<Result<String, TooLong>> {
@@ -59,6 +62,7 @@ pub(crate) fn ipset(set: &SetName, shape: Shape) -> Option<Result<String, TooLon
         Shape::Endpoints(_) => 'e',
         Shape::Banned(_) => 'b',
         Shape::BannedRanges(_) => 'n',
+        Shape::Learned(_) => 'l',
         Shape::Services | Shape::Links | Shape::Verdicts(_) | Shape::Meter(_) => return None,
     };
     Some(within(format!("pw{letter}_{set}"), SET_LIMIT))

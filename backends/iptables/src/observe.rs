@@ -74,6 +74,7 @@ fn ipset_of(name: &str, ipset: &Ipset) -> Option<(SetName, Set)> {
         "e" => Shape::Endpoints(family),
         "b" => Shape::Banned(family),
         "n" => Shape::BannedRanges(family),
+        "l" => Shape::Learned(family),
         _ => return None,
     };
     let mut set = Set::new(SetSpec { shape, size });
@@ -91,6 +92,9 @@ fn ipset_of(name: &str, ipset: &Ipset) -> Option<(SetName, Set)> {
         let key = match shape {
             Shape::Pairs(_) => member.parse().ok().map(|address| Key::Pair(address, address)),
             Shape::Endpoints(_) => endpoint(member),
+            Shape::Learned(_) => member
+                .split_once(',')
+                .and_then(|(source, to)| Some(Key::Pair(source.parse().ok()?, to.parse().ok()?))),
             _ => member.parse().ok().map(Key::Address),
         };
         set.insert(key?, value).ok()?;

@@ -43,6 +43,7 @@ pub(crate) struct Probed {
     pub(crate) unjudged: Option<String>,
     pub(crate) reverse_path: bool,
     pub(crate) log: bool,
+    pub(crate) learned: bool,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -95,10 +96,11 @@ pub(crate) fn probe(choice: Choice) -> Result<Probed, BackendError> {
         }
     };
     trial::sets()?;
+    let learned = trial::pairs()?;
     let tried = rules(variant);
     trial::forget_sets()?;
     let Abilities { ipv6, unjudged, reverse_path, log } = tried?;
-    Ok(Probed { variant, why, ipv6, unjudged, reverse_path, log, warnings })
+    Ok(Probed { variant, why, ipv6, unjudged, reverse_path, log, learned, warnings })
 }
 
 struct Abilities {

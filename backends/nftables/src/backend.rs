@@ -80,6 +80,7 @@ impl Nftables {
             reverse_path: probed.reverse_path.is_there(),
             log: probed.log.is_there(),
             reject: probed.reject.is_there(),
+            learned: true,
             ipv6: probed.ipv6.is_there(),
         };
         let encoder = Encoder::default();

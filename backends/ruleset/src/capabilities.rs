@@ -16,6 +16,8 @@ pub struct Capabilities {
     pub log: bool,
     /// Senders can be told that their packet was refused, where bans are judged.
     pub reject: bool,
+    /// Pairs of addresses can be held, each with an end: what pods learn from DNS (`hash:net,net` of ipset).
+    pub learned: bool,
     /// IPv6 rules can be loaded.
     pub ipv6: bool,
 }

@@ -51,6 +51,7 @@ impl Default for Fake {
                 reverse_path: true,
                 log: true,
                 reject: true,
+                learned: true,
                 ipv6: true,
             },
             table: None,

@@ -29,6 +29,9 @@ pub enum Shape {
     /// Interval set of addresses of which each range has a counter. Without ends: the kernel's clean-up of expired
     /// intervals is not to be trusted (CVE-2026-23351).
     BannedRanges(Family),
+    /// Hash set of source . destination of which each has an end, kept by the kernel too, and a counter: addresses that
+    /// pods learned from DNS.
+    Learned(Family),
     /// Filled by the kernel itself: source address with its rate. Elements are never ours to write or compare.
     Meter(Family),
 }
@@ -75,6 +78,7 @@ impl Shape {
             | Self::Verdicts(family)
             | Self::Banned(family)
             | Self::BannedRanges(family)
+            | Self::Learned(family)
             | Self::Meter(family) => Some(family),
             Self::Services | Self::Links => None,
         }
@@ -94,7 +98,7 @@ pub enum Key {
     Address(IpAddr),
     /// For [`Shape::Ranges`] and [`Shape::BannedRanges`]: both ends inclusive, same family; a set's ranges never touch or overlap.
     Range(IpAddr, IpAddr),
-    /// For [`Shape::Pairs`]: source, destination.
+    /// For [`Shape::Pairs`] and [`Shape::Learned`]: source, destination.
     Pair(IpAddr, IpAddr),
     /// For [`Shape::Endpoints`].
     Endpoint(IpAddr, Protocol, u16),
@@ -119,7 +123,7 @@ impl Key {
 pub enum Value {
     /// It is a member.
     Member,
-    /// It is a member until then. Only for [`Shape::Banned`].
+    /// It is a member until then. Only for [`Shape::Banned`] and [`Shape::Learned`].
     Until(Deadline),
     /// For [`Shape::Verdicts`].
     Verdict(Verdict),
@@ -162,7 +166,7 @@ impl Set {
     pub const fn new(spec: SetSpec) -> Self {
         let elements = match spec.shape {
             Shape::Verdicts(_) => Elements::Verdicts(BTreeMap::new()),
-            Shape::Banned(_) => Elements::Ends(BTreeMap::new()),
+            Shape::Banned(_) | Shape::Learned(_) => Elements::Ends(BTreeMap::new()),
             Shape::Addresses(_)
             | Shape::Ranges(_)
             | Shape::Pairs(_)

@@ -109,6 +109,7 @@ const fn noun(spec: SetSpec) -> &'static str {
         | Shape::Links
         | Shape::Banned(_)
         | Shape::BannedRanges(_)
+        | Shape::Learned(_)
         | Shape::Meter(_) => "set",
     }
 }
@@ -126,7 +127,9 @@ impl Declared {
         match self.0.shape {
             Shape::Ranges(_) | Shape::Services => all.push("flags interval".to_owned()),
             Shape::BannedRanges(_) => all.extend(["flags interval", "counter"].map(str::to_owned)),
-            Shape::Banned(_) => all.extend(["flags timeout", "counter"].map(str::to_owned)),
+            Shape::Banned(_) | Shape::Learned(_) => {
+                all.extend(["flags timeout", "counter"].map(str::to_owned))
+            }
             Shape::Meter(_) => {
                 all.push("flags dynamic,timeout".to_owned());
                 all.push(format!("timeout {}s", crate::set::METER_TIMEOUT.as_secs()));
@@ -161,7 +164,7 @@ impl Display for KeyType {
             | Shape::Banned(_)
             | Shape::BannedRanges(_)
             | Shape::Meter(_) => f.write_str(address),
-            Shape::Pairs(_) => write!(f, "{address} . {address}"),
+            Shape::Pairs(_) | Shape::Learned(_) => write!(f, "{address} . {address}"),
             Shape::Endpoints(_) => write!(f, "{address} . inet_proto . inet_service"),
             Shape::Services => f.write_str("inet_proto . inet_service"),
             Shape::Links => f.write_str("ifname"),

@@ -180,6 +180,7 @@ pub(crate) fn ipset_type(name: &SetName, shape: Shape) -> Option<&'static str> {
         | Shape::Verdicts(_)
         | Shape::Banned(_)
         | Shape::BannedRanges(_)
+        | Shape::Learned(_)
         | Shape::Meter(_) => None,
     }
 }

@@ -28,6 +28,12 @@ pub struct ServiceSpec {
     pub selector: Option<BTreeMap<String, String>>,
     /// Its ports.
     pub ports: Option<Vec<ServicePort>>,
+    /// Addresses inside the cluster; `None` is one of them where there is none.
+    #[serde(rename = "clusterIPs")]
+    pub cluster_ips: Option<Vec<String>>,
+    /// The first of them, which manifests by hand may have alone.
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: Option<String>,
     /// Addresses that somebody else routes to the nodes.
     #[serde(rename = "externalIPs")]
     pub external_ips: Option<Vec<String>>,

@@ -5,7 +5,7 @@ use podwall_engine::change::Change;
 use podwall_engine::model::{Action, IpBlock};
 use podwall_engine::model::{
     Labels, Life, Network, Node, NodeName, Peer, PeerSelector, Peers, Pod, PodUid, Policy, PolicyId,
-    PolicyRule, Ports, Scope, Selector, Tier,
+    PolicyKind, PolicyRule, Ports, Scope, Selector, Tier,
 };
 use podwall_engine::{Engine, Options};
 use podwall_ruleset::fake::{Failure as Fault, Fake};
@@ -218,7 +218,12 @@ fn policy(name: &str, block: Option<&str>) -> Policy {
         ports: Ports::Any,
     };
     Policy {
-        id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: name.into() },
+        id: PolicyId {
+            tier: Tier::Namespace,
+            namespace: "shop".into(),
+            name: name.into(),
+            kind: PolicyKind::NetworkPolicy,
+        },
         uid: name.into(),
         digest: Digest::of([name, block.unwrap_or_default()]),
         priority: 0,

@@ -68,7 +68,8 @@ fn job(judged: &[&str], released: &[&str]) -> Job {
 /// 10.0.0.1 is isolated and lets nobody in.
 fn isolating() -> Ruleset {
     use podwall_engine::model::{
-        Labels, Life, Network, NodeName, PeerSelector, Pod, PodUid, Policy, PolicyId, Scope, Selector, Tier,
+        Labels, Life, Network, NodeName, PeerSelector, Pod, PodUid, Policy, PolicyId, PolicyKind, Scope,
+        Selector, Tier,
     };
     let mut engine = podwall_engine::Engine::new(NodeName::from("a"), podwall_engine::Options::default());
     engine.apply(podwall_engine::Change::Pod(Pod {
@@ -85,7 +86,12 @@ fn isolating() -> Ruleset {
         host_ports: Vec::new(),
     }));
     engine.apply(podwall_engine::Change::Policy(Policy {
-        id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: "deny".into() },
+        id: PolicyId {
+            tier: Tier::Namespace,
+            namespace: "shop".into(),
+            name: "deny".into(),
+            kind: PolicyKind::NetworkPolicy,
+        },
         uid: "p1".into(),
         digest: podwall_ruleset::Digest::of(["deny"]),
         priority: 0,

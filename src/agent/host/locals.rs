@@ -115,6 +115,7 @@ impl Locals {
             | Change::ExposureGone(_)
             | Change::ApiServers(_)
             | Change::Clock(_)
+            | Change::Learned(_)
             | Change::Links(_)
             | Change::AddressHeld(_)
             | Change::AddressFree(_)

@@ -5,7 +5,8 @@ use podwall_crd::ResourceVersion;
 use podwall_crd::node_report::ReportedKind;
 use podwall_engine::Options;
 use podwall_engine::model::{
-    Labels, Life, Network, Node, NodeName, PeerSelector, Pod, PodUid, Policy, PolicyId, Scope, Selector, Tier,
+    Labels, Life, Network, Node, NodeName, PeerSelector, Pod, PodUid, Policy, PolicyId, PolicyKind, Scope,
+    Selector, Tier,
 };
 use podwall_ruleset::Digest;
 
@@ -106,7 +107,12 @@ fn node() -> Node {
 
 fn policy() -> Policy {
     Policy {
-        id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: "deny".into() },
+        id: PolicyId {
+            tier: Tier::Namespace,
+            namespace: "shop".into(),
+            name: "deny".into(),
+            kind: PolicyKind::NetworkPolicy,
+        },
         uid: "p1".into(),
         digest: Digest::of(["deny"]),
         priority: 0,

@@ -6,7 +6,7 @@
 //! differ two may write; the event has one name, so the second is told that it exists.
 use std::collections::BTreeSet;
 
-use podwall_engine::model::{NodeName, PodUid, PolicyId, Text, Tier};
+use podwall_engine::model::{NodeName, PodUid, PolicyId, PolicyKind, Text, Tier};
 use podwall_engine::{Cluster, ObjectRef};
 use podwall_ruleset::Digest;
 
@@ -28,11 +28,13 @@ fn concerned(cluster: &Cluster, object: &ObjectRef) -> BTreeSet<NodeName> {
         return pod.and_then(|pod| pod.node.clone()).into_iter().collect();
     }
     let (namespace, name) = (Text::clone(&object.namespace), Text::clone(&object.name));
-    let policy = match object.kind {
-        "NetworkPolicy" => cluster.policy(&PolicyId { tier: Tier::Namespace, namespace, name }),
+    let kind = match object.kind {
+        "NetworkPolicy" => Some(PolicyKind::NetworkPolicy),
+        "DomainPolicy" => Some(PolicyKind::DomainPolicy),
         _ => None,
     };
-    let Some(policy) = policy else { return BTreeSet::new() };
+    let id = kind.map(|kind| PolicyId { tier: Tier::Namespace, namespace, name, kind });
+    let Some(policy) = id.and_then(|id| cluster.policy(&id)) else { return BTreeSet::new() };
     let selected = cluster.pods_in(&object.namespace).filter(|pod| policy.subject.pods.matches(&pod.labels));
     selected.filter(|pod| pod.counts()).filter_map(|pod| pod.node.clone()).collect()
 }

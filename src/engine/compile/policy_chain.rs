@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
 use podwall_ruleset::{
     Chain, ChainName, Count, Digest, Effect, Family, Key, Log, Lookup, Match, Meter, Outcome, PortRange,
     Protocol, Rule, RuleId, Set, SetName, SetSpec, Shape, Side, Value, Verdict,
@@ -15,8 +16,8 @@ use podwall_ruleset::{
 use crate::compile::names;
 use crate::intervals::Intervals;
 use crate::model::port::FEW_PORTS;
-use crate::model::{Action, Direction, IpBlock, Peer, Peers, Policy, PolicyRule, PortSpec, Ports};
-use crate::options::Options;
+use crate::model::{Action, Direction, IpBlock, NameList, Peer, Peers, Policy, PolicyRule, PortSpec, Ports};
+use crate::options::{Learning, Options};
 use crate::resolve::group::{Group, Holder};
 use crate::resolve::{Governing, SubjectPorts};
 
@@ -45,6 +46,8 @@ pub struct Compiled {
     pub chains: BTreeMap<ChainName, Chain>,
     /// Groups it points to: their sets change with the cluster.
     pub groups: BTreeSet<Group>,
+    /// Lists of names it asks for: what pods learn for them changes.
+    pub lists: BTreeSet<NameList>,
     /// Sets it points to that never change.
     pub constants: BTreeMap<SetName, Set>,
 }
@@ -72,7 +75,13 @@ impl ChainRequest<'_> {
 
     /// The chain itself.
     pub fn compile(&self, options: &Options) -> Compiled {
-        let mut builder = Builder { request: self, groups: BTreeSet::new(), constants: BTreeMap::new() };
+        let mut builder = Builder {
+            request: self,
+            options,
+            groups: BTreeSet::new(),
+            lists: BTreeSet::new(),
+            constants: BTreeMap::new(),
+        };
         let (name, mut chains) = (self.name(), BTreeMap::new());
         let tail = builder.after_admin(&name, options);
         let mut rules = vec![builder.strays(&name)];
@@ -87,7 +96,8 @@ impl ChainRequest<'_> {
             rules.extend(tail);
         }
         chains.insert(name.clone(), Chain { base: None, rules });
-        Compiled { name, chains, groups: builder.groups, constants: builder.constants }
+        let Builder { groups, lists, constants, .. } = builder;
+        Compiled { name, chains, groups, lists, constants }
     }
 
     fn rules<'p>(&self, policies: &'p [Arc<Policy>]) -> impl Iterator<Item = &'p PolicyRule> + use<'p> {
@@ -106,7 +116,9 @@ impl ChainRequest<'_> {
 
 struct Builder<'r> {
     request: &'r ChainRequest<'r>,
+    options: &'r Options,
     groups: BTreeSet<Group>,
+    lists: BTreeSet<NameList>,
     constants: BTreeMap<SetName, Set>,
 }
 
@@ -178,6 +190,7 @@ impl Builder<'_> {
         }
         if self.request.direction == Direction::Egress {
             found.extend(self.named_on_peers(rule));
+            found.extend(self.dns_proxy(rule));
         }
         found
     }
@@ -238,7 +251,32 @@ impl Builder<'_> {
             found.push(vec![Match::In(Lookup::Address(self.request.family, side), set)]);
         }
         found.extend(self.blocks(list.iter().filter_map(Peer::block)));
+        found.extend(list.iter().filter_map(Peer::names).filter_map(|names| self.names(names)));
         found
+    }
+
+    /// Whatever the pod learned for the names, it and nobody else.
+    fn names(&mut self, list: &NameList) -> Option<Vec<Match>> {
+        match (self.request.direction, self.options.learning) {
+            (Direction::Egress, Learning::Possible) => {}
+            (Direction::Ingress, _) | (Direction::Egress, Learning::Impossible) => return None,
+        }
+        let (set, _) = list.set(self.request.family);
+        self.lists.insert(list.clone());
+        Some(vec![Match::In(Lookup::Pair(self.request.family), set)])
+    }
+
+    /// The way to the node's own proxy, by whatever ports it listens at.
+    fn dns_proxy(&self, rule: &PolicyRule) -> Vec<Vec<Match>> {
+        let Peers::List(list) = &rule.peers else { return Vec::new() };
+        let Some(proxy) = self.options.dns_proxy.filter(|_| list.iter().any(|p| p.dns_proxy().is_some()))
+        else {
+            return Vec::new();
+        };
+        let network = IpNetwork::from(proxy.address(self.request.family));
+        let to =
+            |protocol| vec![Match::Port(protocol, proxy.ports), Match::Prefix(Side::Destination, network)];
+        [Protocol::UDP, Protocol::TCP].map(to).to_vec()
     }
 
     /// All ipBlocks of a rule are one set of intervals, or no match at all if they are the whole family.

@@ -86,7 +86,7 @@ impl Engine {
     }
 
     pub(super) fn clock(&mut self, now: Deadline) {
-        self.cluster.apply(Change::Clock(now));
+        self.forget_ended(now);
         let now = self.cluster.clock();
         while let Some((_, id)) = self.barriers.ends.first().filter(|(end, _)| *end <= now).cloned() {
             self.release_ban(&id);

@@ -47,6 +47,7 @@ pub(super) struct LiveChain {
     /// All chains it consists of, itself included.
     parts: Vec<ChainName>,
     groups: Vec<SetName>,
+    lists: Vec<SetName>,
     constants: Vec<SetName>,
     origin: ChainOrigin,
 }
@@ -166,11 +167,13 @@ impl Engine {
         }
         let groups =
             compiled.groups.iter().map(|group| self.join_group(group, request.family, name)).collect();
+        let lists = compiled.lists.iter().map(|list| self.join_list(list, request.family, name)).collect();
         let policies = request.governing.policies().map(|policy| policy.id.clone()).collect();
         let live = LiveChain {
             users: BTreeSet::new(),
             parts: compiled.chains.keys().cloned().collect(),
             groups,
+            lists,
             constants,
             origin: ChainOrigin { direction: request.direction, policies },
         };
@@ -202,6 +205,9 @@ impl Engine {
         }
         for set in &live.groups {
             self.leave_group(set, name);
+        }
+        for set in &live.lists {
+            self.leave_list(set, name);
         }
         for set in &live.constants {
             self.release_constant(set);

@@ -67,7 +67,8 @@ pub(super) fn nearest(
 
 fn peer_fits(cluster: &Cluster, rule: &PolicyRule, asked: Asked<'_>) -> bool {
     let fits = |peer: &Peer| match peer {
-        Peer::Never => false,
+        // Whom these stand for only the node's kernel knows.
+        Peer::Never | Peer::Names(_) | Peer::DnsProxy(_) => false,
         Peer::Block(block) => block.contains(asked.address),
         Peer::Pods(selector) => asked.pod.filter(|pod| pod.counts()).is_some_and(|pod| {
             selector.covers_namespace(&pod.namespace, cluster.namespace(&pod.namespace))

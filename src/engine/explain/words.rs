@@ -77,6 +77,11 @@ fn peer(peer: &Peer) -> String {
     match peer {
         Peer::Never => "nobody".to_owned(),
         Peer::Block(block) => self::block(block),
+        Peer::Names(list) => format!("what it learned for {list}"),
+        Peer::DnsProxy(servers) => {
+            let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+            format!("{} by way of the node's DNS proxy", servers.join(" or "))
+        }
         Peer::Pods(selector) => pods(selector),
     }
 }

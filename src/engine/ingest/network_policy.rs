@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::model::port::FEW_PORTS;
 use crate::model::{
-    Action, Direction, IpBlock, Peer, PeerSelector, Peers, Policy, PolicyId, PolicyRule, PortMatch, PortSpec,
-    Ports, Requirement, Scope, Selector, Text, Tier,
+    Action, Direction, IpBlock, Peer, PeerSelector, Peers, Policy, PolicyId, PolicyKind, PolicyRule,
+    PortMatch, PortSpec, Ports, Requirement, Scope, Selector, Text, Tier,
 };
 use crate::warning::{ObjectRef, Warning};
 
@@ -30,8 +30,12 @@ pub fn network_policy(raw: &Value) -> Result<Ingested, Warning> {
     let empty = Value::Object(Map::new());
     let spec = raw.get("spec").filter(|spec| !spec.is_null()).unwrap_or(&empty);
     let body = Body::read(&mut reader, spec, &object).unwrap_or_else(|Unclear| Body::closed());
-    let id =
-        PolicyId { tier: Tier::Namespace, namespace: object.namespace.clone(), name: object.name.clone() };
+    let id = PolicyId {
+        tier: Tier::Namespace,
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+        kind: PolicyKind::NetworkPolicy,
+    };
     let digest = body.digest(&object);
     let policy = Policy {
         id,

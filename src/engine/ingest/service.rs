@@ -32,7 +32,9 @@ pub fn service(service: &Service) -> Result<model::Service, Warning> {
         let equal = |(key, value): (String, String)| Requirement::In(key.into(), [Text::from(value)].into());
         labels.into_iter().map(equal).collect()
     });
+    let inside = spec.cluster_ips.into_iter().flatten().chain(spec.cluster_ip);
     Ok(model::Service {
+        inside: inside.filter_map(|text| address(&text)).collect(),
         id: Named { namespace: namespace_of(meta), name: Text::from(name) },
         labels: labels(meta),
         pods,

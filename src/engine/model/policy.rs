@@ -1,7 +1,8 @@
 //! Policies of every kind in one shape: tier, subject, rules in order.
 //!
-//! Only NetworkPolicy feeds it so far (tier namespace: accept rules only, union, isolation). The admin and baseline
+//! NetworkPolicies and DomainPolicies are of tier namespace: accept rules only, union, isolation. The admin and baseline
 //! tiers evaluate rules in order and know deny and pass (policy-semantics section 12).
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -9,6 +10,7 @@ use ipnetwork::IpNetwork;
 use podwall_ruleset::{Digest, RuleId};
 
 use super::Text;
+use super::domain::NameList;
 use super::port::Ports;
 use super::selector::PeerSelector;
 
@@ -55,10 +57,35 @@ pub struct PolicyId {
     pub namespace: Text,
     /// Name.
     pub name: Text,
+    /// Of which kind of object.
+    pub kind: PolicyKind,
+}
+
+/// The kinds of objects that policies come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyKind {
+    /// `networking.k8s.io`, and what is judged like it.
+    NetworkPolicy,
+    /// `podwall.dev`.
+    DomainPolicy,
+}
+
+impl PolicyKind {
+    /// As the API server calls it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::DomainPolicy => "DomainPolicy",
+        }
+    }
 }
 
 impl fmt::Display for PolicyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            PolicyKind::NetworkPolicy => {}
+            PolicyKind::DomainPolicy => write!(f, "DomainPolicy ")?,
+        }
         if self.namespace.is_empty() {
             f.write_str(&self.name)
         } else {
@@ -138,8 +165,30 @@ pub enum Peer {
     Pods(PeerSelector),
     /// Addresses.
     Block(IpBlock),
+    /// Addresses the subject learned for these names.
+    Names(NameList),
+    /// The node's own DNS proxy, by which the subject asks these servers.
+    DnsProxy(BTreeSet<DnsServer>),
     /// What could not be understood: matches nobody.
     Never,
+}
+
+/// Who answers questions for names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DnsServer {
+    /// The cluster's own.
+    Cluster,
+    /// This one.
+    At(IpAddr),
+}
+
+impl fmt::Display for DnsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("the cluster's DNS"),
+            Self::At(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// Addresses of a CIDR, less some (policy-semantics section 4). Host bits are masked.
@@ -163,7 +212,23 @@ impl Peer {
     pub const fn selector(&self) -> Option<&PeerSelector> {
         match self {
             Self::Pods(selector) => Some(selector),
-            Self::Block(_) | Self::Never => None,
+            Self::Block(_) | Self::Names(_) | Self::DnsProxy(_) | Self::Never => None,
+        }
+    }
+
+    /// The names, if it is some.
+    pub const fn names(&self) -> Option<&NameList> {
+        match self {
+            Self::Names(list) => Some(list),
+            Self::Pods(_) | Self::Block(_) | Self::DnsProxy(_) | Self::Never => None,
+        }
+    }
+
+    /// The servers asked by the node's proxy, if it is that.
+    pub const fn dns_proxy(&self) -> Option<&BTreeSet<DnsServer>> {
+        match self {
+            Self::DnsProxy(servers) => Some(servers),
+            Self::Pods(_) | Self::Block(_) | Self::Names(_) | Self::Never => None,
         }
     }
 
@@ -171,7 +236,7 @@ impl Peer {
     pub const fn block(&self) -> Option<&IpBlock> {
         match self {
             Self::Block(block) => Some(block),
-            Self::Pods(_) | Self::Never => None,
+            Self::Pods(_) | Self::Names(_) | Self::DnsProxy(_) | Self::Never => None,
         }
     }
 }

@@ -161,6 +161,7 @@ fn read_set(shape: Shape, elements: Vec<Element>) -> BTreeMap<String, String> {
         | Shape::Banned(_)
         | Shape::Verdicts(_)
         | Shape::Pairs(_)
+        | Shape::Learned(_)
         | Shape::Endpoints(_)
         | Shape::Links => {
             elements.into_iter().map(|element| (key(shape, &element.key), element.verdict)).collect()
@@ -201,7 +202,7 @@ fn before(address: IpAddr) -> IpAddr {
 fn key(shape: Shape, bytes: &[u8]) -> String {
     match shape {
         Shape::Links => String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned(),
-        Shape::Pairs(family) => {
+        Shape::Pairs(family) | Shape::Learned(family) => {
             let (first, second) = bytes.split_at(width(family));
             format!("{} . {}", address(first), address(second))
         }

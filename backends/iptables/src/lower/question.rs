@@ -3,7 +3,8 @@ use std::fmt;
 
 use ipnetwork::IpNetwork;
 use podwall_ruleset::{
-    ConnState, Family, Key, LinkName, Lookup, Match, PortRange, Protocol, Rule, Ruleset, Set, SetName, Side,
+    ConnState, Family, Key, LinkName, Lookup, Match, PortRange, Protocol, Rule, Ruleset, Set, SetName, Shape,
+    Side,
 };
 
 use super::Unsuited;
@@ -243,6 +244,7 @@ fn in_set(ruleset: &Ruleset, lookup: Lookup, set: &SetName) -> Result<String, Un
         Lookup::Address(_, Side::Destination) => "dst",
         Lookup::Endpoint(_, Side::Source) => "src,dst",
         Lookup::Endpoint(_, Side::Destination) => "dst,dst",
+        Lookup::Pair(_) if matches!(shape, Shape::Learned(_)) => "src,dst",
         Lookup::Pair(family) => {
             let program = match family {
                 Family::V4 => SAME_ENDS_V4,

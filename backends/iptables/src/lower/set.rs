@@ -63,6 +63,7 @@ fn head(spec: SetSpec) -> String {
         | Shape::Pairs(_)
         | Shape::Banned(_)
         | Shape::BannedRanges(_)
+        | Shape::Learned(_)
         | Shape::Endpoints(_) => "ipset".to_owned(),
     };
     format!("set {shape} {size}")
@@ -97,6 +98,8 @@ pub(crate) fn create(spec: SetSpec) -> String {
     let kind = match spec.shape {
         Shape::Ranges(_) | Shape::BannedRanges(_) => "hash:net",
         Shape::Endpoints(_) => "hash:ip,port",
+        // Two single addresses: no `hash:ip,ip` exists.
+        Shape::Learned(_) => "hash:net,net",
         Shape::Addresses(_)
         | Shape::Pairs(_)
         | Shape::Services
@@ -111,7 +114,7 @@ pub(crate) fn create(spec: SetSpec) -> String {
     };
     let extensions = match spec.shape {
         // A comment says when exactly an element ends: the kernel only tells how many seconds are left.
-        Shape::Banned(_) => " timeout 0 counters comment",
+        Shape::Banned(_) | Shape::Learned(_) => " timeout 0 counters comment",
         Shape::BannedRanges(_) => " counters",
         Shape::Addresses(_)
         | Shape::Ranges(_)
@@ -128,6 +131,10 @@ pub(crate) fn create(spec: SetSpec) -> String {
 /// A key's elements, as ipset prints them without what the kernel counts; one that ends bears the end as its comment.
 pub(crate) fn members(key: &Key, value: &Value) -> Vec<String> {
     match key {
+        Key::Pair(source, destination) if let Value::Until(Deadline(end)) = value => {
+            let (source, destination) = (spelling::address(*source), spelling::address(*destination));
+            vec![format!("{source},{destination} comment \"{end}\"")]
+        }
         Key::Address(address) if let Value::Until(Deadline(end)) = value => {
             vec![format!("{} comment \"{end}\"", spelling::address(*address))]
         }

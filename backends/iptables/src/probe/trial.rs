@@ -8,7 +8,7 @@ use podwall_ruleset::{BackendError, Family};
 use super::{Program, Variant, failed};
 use crate::backend::{LOCK_PATIENCE, locked};
 use crate::exec::{self, Said};
-use crate::names::{TRIAL_CHAIN, TRIAL_SET};
+use crate::names::{TRIAL_CHAIN, TRIAL_PAIRS, TRIAL_SET};
 use crate::restore::{self, TABLE, complained_line};
 
 /// A rule, as iptables-save prints it, and what it needs.
@@ -66,6 +66,14 @@ pub(super) fn sets() -> Result<(), BackendError> {
     let kind = SETS.get(complained_line(&said.stderr).unwrap_or(1) / 2).copied().unwrap_or_default();
     let module = kind.split(' ').next().unwrap_or_default().replace([':', ','], "_");
     Err(unsupported(&format!("sets of type {kind}: modprobe ip_set_{module}, CAP_NET_ADMIN"), &said))
+}
+
+/// Can sets hold pairs of addresses? The type is a module of its own, which not every kernel has.
+pub(super) fn pairs() -> Result<bool, BackendError> {
+    let forget = format!("destroy {TRIAL_PAIRS}\n");
+    exec::run("ipset", &["restore", "-exist"], forget.clone()).map_err(failed)?;
+    let text = format!("create {TRIAL_PAIRS} hash:net,net timeout 0 counters comment\n{forget}");
+    Ok(exec::run("ipset", &["restore"], text).map_err(failed)?.status.success())
 }
 
 /// Takes it away, also that of a process that was killed.

@@ -205,7 +205,7 @@ impl Reader {
             })),
         };
         self.set.insert(key, value).map_err(Unread::foreign)?;
-        let known = matches!(shape, Shape::Banned(_)) && element.end_of_life.is_some();
+        let known = matches!(shape, Shape::Banned(_) | Shape::Learned(_)) && element.end_of_life.is_some();
         if element.expires && !known {
             return Err(Unread::foreign("an element that expires"));
         }

@@ -143,7 +143,7 @@ pub(crate) fn read(shape: Shape, key: &[u8], end: Option<&[u8]>) -> Result<Key, 
         | Shape::Banned(family)
         | Shape::BannedRanges(family)
         | Shape::Meter(family) => address(family, 0).map(Key::Address),
-        Shape::Pairs(family) => address(family, 0)
+        Shape::Pairs(family) | Shape::Learned(family) => address(family, 0)
             .zip(address(family, width(family)))
             .map(|(source, destination)| Key::Pair(source, destination)),
         Shape::Endpoints(family) => address(family, 0)

@@ -126,6 +126,7 @@ fn shapes() -> impl Iterator<Item = Shape> {
             Shape::Meter(family),
             Shape::Banned(family),
             Shape::BannedRanges(family),
+            Shape::Learned(family),
         ]
     };
     [Shape::Services, Shape::Links].into_iter().chain(Family::BOTH.into_iter().flat_map(of_family))
@@ -149,6 +150,11 @@ const fn form(shape: Shape) -> Form {
         Shape::Pairs(family) => {
             let address = address_type(family);
             (0, datatype::concat(address, address), 2 * address_length(family))
+        }
+        Shape::Learned(family) => {
+            let address = address_type(family);
+            let pair = datatype::concat(address, address);
+            (NFT_SET_TIMEOUT | NFT_SET_EXPR, pair, 2 * address_length(family))
         }
         Shape::Endpoints(family) => {
             let address_and_protocol = datatype::concat(address_type(family), datatype::PROTOCOL);

@@ -45,14 +45,13 @@ pub(super) fn sets(socket: &mut Socket, alien: &mut Vec<String>) -> Result<Optio
     Ok(Some(sets))
 }
 
-/// Elements of sets of bans that packets met; `None` when something changed meanwhile.
+/// Elements of bans and of learned addresses that packets met; `None` when something changed meanwhile.
 pub(super) fn hits(socket: &mut Socket) -> Result<Option<Vec<Hit>>, Error> {
     let Some(found) = described(socket, &mut Vec::new())? else { return Ok(None) };
     let mut hits = Vec::new();
     for set in found {
-        let Ok(spec @ SetSpec { shape: Shape::Banned(_) | Shape::BannedRanges(_), .. }) = set.spec else {
-            continue;
-        };
+        let counted = |shape| matches!(shape, Shape::Banned(_) | Shape::BannedRanges(_) | Shape::Learned(_));
+        let Some(spec) = set.spec.ok().filter(|spec| counted(spec.shape)) else { continue };
         let Some(reader) = dumped(socket, &set.name, spec)? else { return Ok(None) };
         let hit = |(key, counter): (Key, Counter)| Hit {
             set: set.name.clone(),
@@ -98,7 +97,9 @@ fn complete(
             _ if foreign.is_some() || !is_rehashed(spec) => true,
             Some(count) if usize::try_from(count) == Ok(set.len()) => true,
             // It counts those whose time is over until it has swept them out.
-            Some(_) if matches!(spec.shape, Shape::Banned(_)) => before.as_ref() == Some(&set),
+            Some(_) if matches!(spec.shape, Shape::Banned(_) | Shape::Learned(_)) => {
+                before.as_ref() == Some(&set)
+            }
             Some(_) => false,
             None => before.as_ref() == Some(&set),
         };
@@ -121,6 +122,7 @@ const fn is_rehashed(spec: SetSpec) -> bool {
         | Shape::Links
         | Shape::Verdicts(_)
         | Shape::Banned(_)
+        | Shape::Learned(_)
         | Shape::Meter(_) => spec.size.is_none(),
     }
 }

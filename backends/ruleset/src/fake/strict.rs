@@ -137,7 +137,9 @@ fn holdable(shape: Shape, key: &Key) -> bool {
         (Shape::Ranges(_) | Shape::BannedRanges(_), Key::Range(first, last)) => {
             of(first) && of(last) && first <= last
         }
-        (Shape::Pairs(_), Key::Pair(source, destination)) => of(source) && of(destination),
+        (Shape::Pairs(_) | Shape::Learned(_), Key::Pair(source, destination)) => {
+            of(source) && of(destination)
+        }
         (Shape::Endpoints(_), Key::Endpoint(address, ..)) => of(address),
         (Shape::Services, Key::Service(..)) | (Shape::Links, Key::Link(_)) => true,
         (
@@ -150,6 +152,7 @@ fn holdable(shape: Shape, key: &Key) -> bool {
             | Shape::Links
             | Shape::Banned(_)
             | Shape::BannedRanges(_)
+            | Shape::Learned(_)
             | Shape::Meter(_),
             _,
         ) => false,

@@ -1,5 +1,5 @@
 //! What a folder says from look to look.
-use podwall_engine::model::{PodUid, PolicyId, Tier};
+use podwall_engine::model::{PodUid, PolicyId, PolicyKind, Tier};
 
 use super::*;
 
@@ -141,7 +141,12 @@ fn a_folder_that_vanishes_takes_nothing_with_it() {
     let look = case.folder.look(SystemTime::now());
     assert!(look.inputs.is_empty() && !look.complete);
     assert_eq!(look.problems.len(), 1);
-    let id = PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: "web".into() };
+    let id = PolicyId {
+        tier: Tier::Namespace,
+        namespace: "shop".into(),
+        name: "web".into(),
+        kind: PolicyKind::NetworkPolicy,
+    };
     assert_eq!(
         case.folder.applied.values().filter_map(|e| ingest::removal(&e.change)).collect::<Vec<_>>(),
         [Change::PolicyGone(id)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use podwall_engine::change::Freshness;
-use podwall_engine::model::{PodUid, PolicyId, Tier};
+use podwall_engine::model::{PodUid, PolicyId, PolicyKind, Tier};
 use podwall_engine::{Change, Engine};
 use podwall_ruleset::ChainName;
 use proptest::collection::SizeRange;
@@ -46,9 +46,16 @@ impl Event {
 
     pub(crate) const fn is_about_an_object(&self) -> bool {
         match self {
-            Self::Told(change) => !matches!(change, Change::AddressHeld(_) | Change::AddressFree(_)),
+            Self::Told(change) => {
+                !matches!(change, Change::AddressHeld(_) | Change::AddressFree(_) | Change::Learned(_))
+            }
             Self::Refused(_) | Self::Freed(_) => false,
         }
+    }
+
+    /// What pods learned ends with time, and nobody is named for it: open connections may go on.
+    pub(crate) const fn lets_time_pass(&self) -> bool {
+        matches!(self, Self::Told(Change::Clock(_)))
     }
 
     pub(crate) fn is_about_a_cluster_policy(&self) -> bool {
@@ -81,7 +88,9 @@ impl Event {
             Self::Told(Change::Links(_)) => "links".to_owned(),
             Self::Told(Change::Watch(_)) => "watch".to_owned(),
             Self::Told(Change::GraceOver) => "grace".to_owned(),
-            Self::Told(Change::AddressHeld(_) | Change::AddressFree(_) | Change::Refused(_))
+            Self::Told(
+                Change::AddressHeld(_) | Change::AddressFree(_) | Change::Refused(_) | Change::Learned(_),
+            )
             | Self::Refused(_)
             | Self::Freed(_) => "kernel".to_owned(),
         }
@@ -101,6 +110,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => select(objects::NAMESPACES.to_vec()).prop_map(|name| Change::NamespaceGone(name.into())),
         8 => objects::any_policy().prop_map(Change::Policy),
         3 => gone_policy(),
+        4 => objects::any_domain_policy().prop_map(Change::Policy),
+        6 => objects::any_lesson().prop_map(Change::Learned),
         2 => objects::any_cluster_policy().prop_map(Change::Policy),
         2 => objects::any_node().prop_map(Change::Node),
         1 => select(vec!["n1", "n2"]).prop_map(|name| Change::NodeGone(name.into())),
@@ -121,12 +132,13 @@ fn event() -> impl Strategy<Value = Event> {
 fn gone_policy() -> impl Strategy<Value = Change> {
     let tier = prop_oneof![3 => Just(Tier::Namespace), 1 => Just(Tier::Admin), 1 => Just(Tier::Baseline)];
     let (namespace, name) = (select(objects::NAMESPACES.to_vec()), select(objects::POLICIES.to_vec()));
-    (tier, namespace, name).prop_map(|(tier, namespace, name)| {
+    let kind = select(vec![PolicyKind::NetworkPolicy, PolicyKind::DomainPolicy]);
+    (tier, namespace, name, kind).prop_map(|(tier, namespace, name, kind)| {
         let namespace = match tier {
             Tier::Namespace => namespace,
             Tier::Admin | Tier::Baseline => "",
         };
-        Change::PolicyGone(PolicyId { tier, namespace: namespace.into(), name: name.into() })
+        Change::PolicyGone(PolicyId { tier, namespace: namespace.into(), name: name.into(), kind })
     })
 }
 

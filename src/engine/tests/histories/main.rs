@@ -72,8 +72,8 @@ proptest! {
         packets in witness::packets(48),
     ) {
         let mut witness = Witness::new(Engine::new(NodeName::from(NODE), options));
-        for event in events {
-            witness.follow(&event);
+        for event in events.iter().filter(|event| !event.lets_time_pass()) {
+            witness.follow(event);
             witness.name_everybody_who_lost(&packets);
         }
     }

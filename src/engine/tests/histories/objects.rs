@@ -3,12 +3,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::barriers;
-use podwall_engine::ingest;
+use podwall_engine::model::domain::{NameList, NamePattern, Private};
 use podwall_engine::model::{
     Action, Attachment, Labels, Life, Links, NamedPort, Network, Node, NodeName, Peer, PeerSelector, Peers,
-    Pod, PodUid, Policy, PolicyId, PolicyRule, PortMatch, PortSpec, Ports, Scope, Selector, Sharing, Tier,
+    Pod, PodUid, Policy, PolicyId, PolicyKind, PolicyRule, PortMatch, PortSpec, Ports, Scope, Selector,
+    Sharing, Tier,
 };
-use podwall_ruleset::{Digest, LinkName, PortRange, Protocol, RuleId};
+use podwall_engine::{Lesson, ingest};
+use podwall_ruleset::{Deadline, Digest, LinkName, PortRange, Protocol, RuleId};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
@@ -185,6 +187,45 @@ pub(crate) fn any_policy() -> impl Strategy<Value = Policy> {
         })
 }
 
+const DOMAINS: [&str; 3] = ["a.example", "*.a.example", "b.example"];
+
+pub(crate) fn any_domain_policy() -> impl Strategy<Value = Policy> {
+    let rule = (
+        prop::sample::subsequence(DOMAINS.to_vec(), 1..3),
+        select(vec![json!(null), json!([{"port": 80}]), json!([{"protocol": "UDP"}])]),
+    );
+    let rules = prop::collection::vec(
+        rule.prop_map(|(names, ports)| json!({"domains": names, "ports": ports})),
+        0..3,
+    );
+    let listening = select(vec![json!(null), json!([]), json!([{"port": 80}])]);
+    let servers = select(vec![json!(null), json!([]), json!(["10.2.0.1", "ClusterDNS"])]);
+    let place = (select(NAMESPACES.to_vec()), select(POLICIES.to_vec()));
+    (place, selector(), rules, listening, servers).prop_map(
+        |((namespace, name), subject, egress, listening, servers)| {
+            let raw = json!({
+                "metadata": {"namespace": namespace, "name": name, "uid": format!("domain-{name}")},
+                "spec": {"podSelector": subject, "egress": egress, "listeningPorts": listening, "dnsServers": servers},
+            });
+            ingest::domain_policy(&raw).unwrap().policy
+        },
+    )
+}
+
+/// Something a pod learns, perhaps for names that no policy allows, or of an address it does not have.
+pub(crate) fn any_lesson() -> impl Strategy<Value = Lesson> {
+    let names = prop::sample::subsequence(DOMAINS.to_vec(), 1..3);
+    (0..8_usize, 0..12_usize, names, 0..12_usize, 0..9_u64).prop_map(|(uid, pod, names, learned, ends)| {
+        Lesson {
+            owner: PodUid(format!("uid-{uid}").into()),
+            pod: address(pod),
+            list: NameList::new(names.into_iter().map(NamePattern::new), Private::Refuse).id(),
+            address: address(learned),
+            ends: Deadline(ends),
+        }
+    })
+}
+
 /// Admin and baseline policies, which nothing feeds yet: the engine must follow them all the same.
 pub(crate) fn any_cluster_policy() -> impl Strategy<Value = Policy> {
     let scope = select(vec![
@@ -208,7 +249,12 @@ pub(crate) fn any_cluster_policy() -> impl Strategy<Value = Policy> {
             };
             let (ingress, egress) = (number(ingress, "in"), number(egress, "out"));
             Policy {
-                id: PolicyId { tier, namespace: "".into(), name: name.into() },
+                id: PolicyId {
+                    tier,
+                    namespace: "".into(),
+                    name: name.into(),
+                    kind: PolicyKind::NetworkPolicy,
+                },
                 uid: "".into(),
                 digest: Digest::of([format!("{tier:?} {name} {ingress:?} {egress:?}")]),
                 priority,

@@ -11,6 +11,7 @@
 )]
 mod connections;
 mod decoding;
+mod domains;
 mod end_to_end;
 mod host;
 mod ip_block;

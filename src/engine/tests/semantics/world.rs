@@ -102,7 +102,12 @@ impl World {
     /// Namespaces x, y and z labelled `ns`, pods a, b and c in each labelled `pod`, dual-stack, in turn on both nodes;
     /// TCP ports 80 and 81 are named `web` and `alt`, UDP port 80 `dns`, SCTP port 80 `sig`.
     pub(crate) fn standard() -> Self {
-        let mut world = Self::empty();
+        Self::standard_with(&Options::default())
+    }
+
+    /// The same with other options.
+    pub(crate) fn standard_with(options: &Options) -> Self {
+        let mut world = Self::with(options);
         for namespace in ["x", "y", "z"] {
             world.put(&manifest::namespace(namespace, &format!("ns={namespace}")));
         }
@@ -212,6 +217,16 @@ impl World {
 
     pub(crate) fn engine(&self, node: &str) -> &Engine {
         &self.stations[node].engine
+    }
+
+    /// Addresses of a pod.
+    pub(crate) fn addresses_of(&self, pod: &str) -> Vec<IpAddr> {
+        addresses(&self.pods[pod])
+    }
+
+    /// The node of a pod.
+    pub(crate) fn node_of(&self, pod: &str) -> &str {
+        self.pods[pod]["spec"]["nodeName"].as_str().expect("it has one")
     }
 
     /// What the last change did to a node.

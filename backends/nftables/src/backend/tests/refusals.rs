@@ -155,6 +155,7 @@ fn opening_leaves_nothing_behind() {
                 reverse_path: true,
                 log: true,
                 reject: true,
+                learned: true,
                 ipv6: true,
             }
         );

@@ -304,6 +304,8 @@ fn others() -> Vec<Contents> {
             members([address("198.51.100.7"), address("198.51.100.8")]),
         ),
         ("c_bo6_x", Shape::Banned(Family::V6), None, members([address("2001:db8::7")])),
+        ("d4_x", Shape::Learned(Family::V4), None, members([Key::Pair(ip("10.1.0.2"), ip("198.51.100.9"))])),
+        ("d6_x", Shape::Learned(Family::V6), None, members([Key::Pair(ip("fd00::2"), ip("2001:db8::9"))])),
         ("c_ni4_x", Shape::BannedRanges(Family::V4), None, members([range("203.0.113.0", "203.0.113.127")])),
         ("c_podlinks", Shape::Links, None, members([link("veth0"), link("cali0123456789a")])),
     ]
