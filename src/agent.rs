@@ -14,6 +14,7 @@ pub mod api_servers;
 pub mod apply;
 pub mod backend;
 pub mod control;
+pub mod domains;
 pub mod flows;
 pub mod host;
 pub mod input;
@@ -23,18 +24,18 @@ pub mod pace;
 pub mod planner;
 pub mod reports;
 pub mod source;
+mod threads;
 pub mod watch;
 pub mod work;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use podwall_engine::options::{Rejection, SpoofGuard};
+use podwall_engine::options::{Learning, Rejection, SpoofGuard};
 use podwall_engine::{Engine, NodeName, Options};
 use podwall_ruleset::{BackendError, Capabilities};
 use tokio::net::{TcpListener, UnixListener};
@@ -46,11 +47,11 @@ use tokio::task::JoinSet;
 use crate::telemetry::events::Events;
 use crate::telemetry::health::Concern;
 use crate::telemetry::server::{self, Telemetry};
-use adoption::Adoption;
 use api_servers::Server;
-use apply::{Established, StartListening};
-use backend::{Alarm, Choice, Ears, Filter, GuardChoice, Opened};
+use apply::Established;
+use backend::{Choice, Filter, GuardChoice, Opened};
 use control::Desk;
+use domains::Classroom;
 use host::OwnAddresses;
 use input::{Feed, Inputs, Stopping};
 use lock::{Lock, LockError};
@@ -58,7 +59,10 @@ use node_report::Sheet;
 use planner::Planner;
 use reports::Reports;
 use source::SourceError;
-use watch::kinds::{Bans, Exposures, Ktbans, Mirrored, Namespaces, Nodes, Pods, Policies, Services};
+use threads::KernelThreads;
+use watch::kinds::{
+    Bans, DomainPolicies, Exposures, Ktbans, Mirrored, Namespaces, Nodes, Pods, Policies, Services,
+};
 use work::{Outcome, Work, Works};
 
 /// Where objects come from.
@@ -197,6 +201,12 @@ fn fitting(settings: &Settings, (can, filter): (&Capabilities, Filter), telemetr
         tracing::info!("this packet filter cannot reject where bans are judged: bans that reject drop");
         options.rejection = Rejection::Silent;
     }
+    if !can.learned {
+        let words = "this kernel's ipset has no pairs of addresses, so rules of DomainPolicies that name domains allow \
+                     nothing: modprobe ip_set_hash_netnet";
+        tracing::warn!("{words}");
+        options.learning = Learning::Impossible;
+    }
     options
 }
 
@@ -218,6 +228,7 @@ fn tell(opened: &Opened, telemetry: &Telemetry) {
 struct Doors {
     http: TcpListener,
     control: UnixListener,
+    dns: UnixListener,
 }
 
 impl Doors {
@@ -230,77 +241,11 @@ impl Doors {
             doing: format!("opening the control socket in {}", settings.state_dir.display()),
             source,
         })?;
-        Ok(Self { http, control })
-    }
-}
-
-/// The threads beside the runtime: netlink sockets block.
-struct KernelThreads {
-    works: Works,
-    outcomes: UnboundedReceiver<Outcome>,
-    apply: JoinHandle<()>,
-}
-
-impl KernelThreads {
-    fn start(
-        opened: Opened,
-        settings: &Settings,
-        own: &OwnAddresses,
-        telemetry: &Telemetry,
-    ) -> Result<Self, AgentError> {
-        let failed = |source| AgentError::Io { doing: "starting a thread".to_owned(), source };
-        let (works, received) = mpsc::channel();
-        let (sender, outcomes) = tokio::sync::mpsc::unbounded_channel();
-        let bench = flows::Bench { own: own.clone(), works: works.clone(), telemetry: telemetry.clone() };
-        let setup = apply::Setup {
-            backend: opened.backend,
-            place: opened.chosen.filter.place(),
-            elsewhere: opened.elsewhere,
-            start_listening: start_listening(opened.ears, &works),
-            established: settings.established,
-            outcomes: sender,
-            jobs: flows::start(bench).map_err(failed)?,
-            adoption: Adoption::open(&settings.state_dir),
-            telemetry: telemetry.clone(),
-        };
-        let apply = thread("podwall-apply", move || apply::run(setup, &received)).map_err(failed)?;
-        Ok(Self { works, outcomes, apply })
-    }
-}
-
-fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(body)
-}
-
-/// What starts a thread that hears of other writers. It is asked when a table turns out not to be owned, which may be
-/// long after the start: somebody else may have made one of our name before we did.
-fn start_listening(ears: Ears, works: &Works) -> StartListening {
-    let works = works.clone();
-    Box::new(move || {
-        let (alarm, works) = (ears.open()?, works.clone());
-        let failed = |source| BackendError::Io { doing: "starting a thread".to_owned(), source };
-        thread("podwall-alarm", move || listen(alarm, &works)).map(drop).map_err(failed)
-    })
-}
-
-/// Passes on what other programs write, until the apply thread is gone.
-fn listen(mut alarm: Alarm, works: &Works) {
-    /// How soon the thread notices that it is no longer needed.
-    const PATIENCE: Duration = Duration::from_secs(60);
-    loop {
-        let heard = match alarm.next(PATIENCE) {
-            Ok(None) => continue,
-            Ok(Some(heard)) => heard,
-            Err(error) => {
-                // Deaf for a moment: what was written meanwhile is found by looking.
-                tracing::warn!(error = &error as &dyn std::error::Error, "listening for other writers");
-                std::thread::sleep(Duration::from_secs(1));
-                None
-            }
-        };
-        if works.send(Work::Foreign(heard)).is_err() {
-            return;
-        }
+        let dns = domains::bind(&settings.state_dir).map_err(|source| AgentError::Io {
+            doing: format!("opening the DNS proxy's socket in {}", settings.state_dir.display()),
+            source,
+        })?;
+        Ok(Self { http, control, dns })
     }
 }
 
@@ -333,12 +278,18 @@ impl Agent {
             });
         }
         let feeds = self.sources(&inputs, &mut tasks)?;
-        let planner = self.planner(feeds, events, self.reporter(&mut tasks));
+        let (classroom, lectern) = domains::classroom(&self.settings.state_dir);
+        let planner = self.planner(feeds, events, self.reporter(&mut tasks), classroom);
         tasks.spawn(async move {
             planner.run(received, outcomes).await;
             "planner"
         });
-        self.doors(doors, &mut tasks);
+        let dns = domains::serve(doors.dns, lectern, inputs);
+        tasks.spawn(async move {
+            dns.await;
+            "socket of the DNS proxy"
+        });
+        self.doors((doors.http, doors.control), &mut tasks);
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping; the rules stand"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping; the rules stand"),
@@ -408,6 +359,7 @@ impl Agent {
                 feeds.insert(self.mirror::<Namespaces>(client, inputs, tasks));
                 feeds.insert(self.mirror::<Nodes>(client, inputs, tasks));
                 feeds.insert(self.mirror::<Policies>(client, inputs, tasks));
+                feeds.insert(self.mirror::<DomainPolicies>(client, inputs, tasks));
                 feeds.insert(self.mirror::<Services>(client, inputs, tasks));
                 feeds.insert(self.mirror::<Bans>(client, inputs, tasks));
                 feeds.insert(self.mirror::<Ktbans>(client, inputs, tasks));
@@ -438,7 +390,7 @@ impl Agent {
         M::FEED
     }
 
-    fn planner(&self, feeds: BTreeSet<Feed>, events: Events, sheet: Sheet) -> Planner {
+    fn planner(&self, feeds: BTreeSet<Feed>, events: Events, sheet: Sheet, classroom: Classroom) -> Planner {
         let engine = Engine::new(self.settings.node.clone(), self.options.clone());
         Planner::new(planner::Setup {
             engine,
@@ -447,14 +399,15 @@ impl Agent {
             reports: Reports::new(events, self.telemetry.clone()),
             works: self.works.clone(),
             sheet,
+            classroom,
             telemetry: self.telemetry.clone(),
         })
     }
 
-    fn doors(&self, doors: Doors, tasks: &mut JoinSet<&'static str>) {
+    fn doors(&self, (http, control): (TcpListener, UnixListener), tasks: &mut JoinSet<&'static str>) {
         let telemetry = self.telemetry.clone();
         tasks.spawn(async move {
-            if let Err(error) = server::serve(doors.http, telemetry).await {
+            if let Err(error) = server::serve(http, telemetry).await {
                 tracing::error!(%error, "serving metrics and health");
             }
             "HTTP server"
@@ -462,7 +415,7 @@ impl Agent {
         let (node, works) = (self.settings.node.clone(), self.works.clone());
         let desk = Desk { node, works, health: Arc::clone(&self.telemetry.health) };
         tasks.spawn(async move {
-            control::serve(doors.control, desk).await;
+            control::serve(control, desk).await;
             "control socket"
         });
     }

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod ban;
 pub mod cluster;
 pub mod demo;
+pub mod dns;
 pub mod error;
 pub mod explain;
 pub mod objects;
@@ -46,6 +47,7 @@ pub struct Cli {
 enum Command {
     Agent(Box<agent::Agent>),
     Operator(operator::Operator),
+    Dns(dns::Dns),
     Demo(demo::Demo),
     Render(render::Render),
     Explain(explain::Explain),
@@ -80,6 +82,7 @@ impl Command {
         match self {
             Self::Agent(agent) => agent.run(),
             Self::Operator(operator) => operator.run(),
+            Self::Dns(dns) => dns.run(),
             Self::Demo(demo) => demo.run(),
             Self::Render(render) => render.run(),
             Self::Explain(explain) => explain.run(),

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod dns;
 pub mod manifests;
 pub mod operator;
 pub mod telemetry;

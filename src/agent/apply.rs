@@ -16,9 +16,13 @@ use std::time::{Duration, Instant};
 
 use podwall_engine::Update;
 use podwall_engine::compile::names;
+use podwall_engine::model::ListId;
 use podwall_engine::recheck::all_barred;
-use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Match, Ruleset, stages};
+use podwall_ruleset::{
+    Backend, BackendError, Deadline, Delta, ForeignChange, Key, Match, Ruleset, Value, stages,
+};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::adoption::Adoption;
 use super::backend::former::Elsewhere;
@@ -159,8 +163,8 @@ impl Applier {
                 self.wanted(wanted);
                 self.tell(Outcome::Done);
             }
-            Work::Update { update, since } => {
-                self.update(update, since);
+            Work::Update { update, since, pupils } => {
+                self.update(update, since, pupils);
                 self.tell(Outcome::Done);
             }
             Work::Foreign(change) => self.foreign(change.as_ref()),
@@ -223,6 +227,10 @@ impl Applier {
                 self.state = State::Lost { cause, ask: None };
                 let judged = recheck::judged_addresses(self.kernel.standing());
                 self.tell(Outcome::Judged(judged.into_iter().chain(self.formers.judged()).collect()));
+                let learned = learned(self.kernel.standing());
+                if !learned.is_empty() {
+                    self.tell(Outcome::Learned(learned));
+                }
                 self.tell(Outcome::Standing(standing));
             }
             Err(error) => {
@@ -243,6 +251,7 @@ impl Applier {
         self.recheck.owe(&wanted.tightened, &wanted.released, wanted.barred);
         match self.make_true(&wanted.ruleset, cause) {
             Ok(changed) => {
+                tell_all(wanted.pupils);
                 self.state = State::Following;
                 self.audit = Instant::now() + AUDIT;
                 self.failures = 0;
@@ -303,17 +312,22 @@ impl Applier {
         self.state = State::Lost { cause, ask: Some(Instant::now() + pause) };
     }
 
-    fn update(&mut self, update: Update, since: Instant) {
+    fn update(&mut self, update: Update, since: Instant, pupils: Vec<oneshot::Sender<()>>) {
         self.recheck.owe(&update.tightened, &update.released, update.barred);
         if self.state != State::Following {
             return;
         }
-        let done = self.kernel.reap_first().and_then(|()| {
+        let apart =
+            update.delta.chains.is_empty() && update.delta.sets.values().all(|edit| edit.spec.is_none());
+        // Elements alone have nothing to do with what waits to be deleted, and somebody may wait for them.
+        let reaped = if apart { Ok(()) } else { self.kernel.reap_first() };
+        let done = reaped.and_then(|()| {
             let stages = stages(self.kernel.standing(), &update.delta);
             self.kernel.commit_all(&stages)
         });
         match done {
             Ok(()) => {
+                tell_all(pupils);
                 self.adoption.note(standing(Some(self.kernel.standing())));
                 self.kernel.measure(Some(since));
                 self.settle_flows();
@@ -441,6 +455,25 @@ impl Applier {
             tracing::debug!("the planner is gone");
         }
     }
+}
+
+/// The kernel holds what they are about to learn; some may have given up.
+fn tell_all(pupils: Vec<oneshot::Sender<()>>) {
+    for pupil in pupils {
+        let _ = pupil.send(());
+    }
+}
+
+/// What pods learned, as the kernel holds it.
+fn learned(ruleset: &Ruleset) -> Vec<(ListId, IpAddr, IpAddr, Deadline)> {
+    let sets = ruleset.sets.iter().filter_map(|(name, set)| Some((ListId::of_set(name)?, set)));
+    let elements = sets.flat_map(|(list, set)| set.iter().map(move |element| (list.clone(), element)));
+    elements
+        .filter_map(|(list, (key, value))| match (key, value) {
+            (Key::Pair(pod, address), Value::Until(ends)) => Some((list, *pod, *address, ends)),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Is there a table of ours, and does it drop mid-stream packets of unknown flows already?

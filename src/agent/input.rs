@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use podwall_crd::ResourceVersion;
 use podwall_crd::node_report::ReportedKind;
-use podwall_engine::{Change, Warning};
-use tokio::sync::mpsc;
+use podwall_engine::{Change, Lesson, Warning};
+use tokio::sync::{mpsc, oneshot};
 
 use super::host::view::View;
 use super::node_report::marks::News;
@@ -23,6 +23,8 @@ pub enum Feed {
     Nodes,
     /// Watch of NetworkPolicies.
     Policies,
+    /// Watch of DomainPolicies.
+    Domains,
     /// Watch of Services.
     Services,
     /// Watch of bans.
@@ -47,6 +49,7 @@ impl Feed {
             Self::Namespaces => "namespaces",
             Self::Nodes => "nodes",
             Self::Policies => "networkpolicies",
+            Self::Domains => "domainpolicies",
             Self::Services => "services",
             Self::Bans => "bans",
             Self::Ktbans => "ktbans",
@@ -60,7 +63,13 @@ impl Feed {
     /// May pods come or policies change unseen while it is away?
     pub const fn tells_of_pods(self) -> bool {
         match self {
-            Self::Pods | Self::Namespaces | Self::Nodes | Self::Policies | Self::Folder | Self::Host => true,
+            Self::Pods
+            | Self::Namespaces
+            | Self::Nodes
+            | Self::Policies
+            | Self::Domains
+            | Self::Folder
+            | Self::Host => true,
             Self::Services | Self::Bans | Self::Ktbans | Self::Exposures | Self::ApiServers => false,
         }
     }
@@ -71,7 +80,7 @@ impl Feed {
             Self::Pods => Kind::Pod,
             Self::Namespaces => Kind::Namespace,
             Self::Nodes => Kind::Node,
-            Self::Policies => Kind::Policy,
+            Self::Policies | Self::Domains => Kind::Policy,
             Self::Services => Kind::Service,
             Self::Bans => Kind::Ban,
             Self::Ktbans => Kind::Ktban,
@@ -111,6 +120,10 @@ pub enum Input {
     Watch(Feed, Option<String>),
     /// The host's network, whole.
     Host(Arc<View>),
+    /// Pods are about to learn these; whoever waits is told when the kernel holds them.
+    Teach(Vec<Lesson>, oneshot::Sender<()>),
+    /// The DNS proxy works by the book of this revision.
+    BookRead(u64),
 }
 
 /// A message with the moment it was received, for the lag metric.

@@ -7,7 +7,9 @@ mod clock;
 mod gathering;
 mod relief;
 mod remarks;
+mod teaching;
 mod telling;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,6 +22,7 @@ use podwall_ruleset::ChainName;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::domains::Classroom;
 use super::host::locals::Locals;
 use super::input::{Feed, Input, Stamped};
 use super::node_report::Sheet;
@@ -32,7 +35,9 @@ use crate::telemetry::server::Telemetry;
 use clock::Clock;
 use gathering::Gathering;
 use remarks::remarks;
+use teaching::Teaching;
 use telling::Telling;
+use words::{away, kind};
 
 /// How often the planner turns even if nothing happens.
 const TICK: Duration = Duration::from_secs(5);
@@ -56,6 +61,8 @@ pub struct Setup {
     pub works: Works,
     /// Where it is told what stands.
     pub sheet: Sheet,
+    /// The DNS proxy.
+    pub classroom: Classroom,
     /// Metrics and health.
     pub telemetry: Telemetry,
 }
@@ -69,6 +76,7 @@ pub struct Planner {
     telemetry: Telemetry,
     works: Works,
     telling: Telling,
+    teaching: Teaching,
     gathering: Gathering,
     phase: Phase,
     pace: Pace,
@@ -113,6 +121,7 @@ impl Planner {
             telemetry: setup.telemetry,
             works: setup.works,
             telling: Telling::new(setup.sheet),
+            teaching: Teaching::new(setup.classroom),
             gathering: Gathering::new(setup.feeds),
             phase: Phase::Gathering,
             pace: Pace::default(),
@@ -181,12 +190,21 @@ impl Planner {
                 self.gathering.complete(Feed::Host);
                 self.oldest.get_or_insert(at);
             }
+            Input::Teach(lessons, pupil) => {
+                for lesson in lessons {
+                    self.change(Change::Learned(lesson), at);
+                }
+                self.oldest.get_or_insert(at);
+                self.teaching.wait(pupil);
+            }
+            Input::BookRead(revision) => self.teaching.read(revision),
         }
     }
 
     fn change(&mut self, change: Change, at: Moment) {
         self.telemetry.metrics.changes.get_or_create(&kind(&change).into()).inc();
         self.oldest.get_or_insert(at);
+        self.teaching.note(&change);
         self.engine.apply(change);
     }
 
@@ -208,6 +226,7 @@ impl Planner {
     fn outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Judged(addresses) => self.judged_before = addresses,
+            Outcome::Learned(lessons) => self.teaching.stood(lessons),
             Outcome::Standing(standing) => {
                 self.gathering.standing();
                 self.telling.standing(standing);
@@ -291,6 +310,9 @@ impl Planner {
             for address in std::mem::take(&mut self.judged_before) {
                 self.change(Change::AddressHeld(address), Moment::now());
             }
+            for lesson in self.teaching.adopt() {
+                self.change(Change::Learned(lesson), Moment::now());
+            }
             // Reading everything for the first time is not lag.
             self.oldest = None;
         }
@@ -330,11 +352,16 @@ impl Planner {
 
     /// Hands on what changed, if the kernel is free and it is time.
     fn push(&mut self, now: Instant) {
-        if self.busy || !self.pace.allows(now) {
+        let urgent = self.phase == Phase::Following && self.teaching.is_urgent(now);
+        if self.busy || !(urgent || self.pace.allows(now)) {
             return;
         }
         if matches!(self.phase, Phase::Adopting | Phase::Following) {
             self.relieve();
+            // A pod is judged by its names no sooner than its queries are seen.
+            if self.teaching.publish(&self.engine, now) {
+                return;
+            }
         }
         let work = match self.phase {
             Phase::Gathering | Phase::Ended => return,
@@ -342,22 +369,25 @@ impl Planner {
                 let Update { delta: _, tightened, released, barred } = self.engine.take();
                 let ruleset = self.engine.ruleset().clone();
                 self.last_tick = None;
-                Work::Wanted(Wanted { ruleset, tightened, released, barred, since: self.oldest.take() })
+                let (since, pupils) = (self.oldest.take(), self.teaching.pupils(now));
+                Work::Wanted(Wanted { ruleset, tightened, released, barred, since, pupils })
             }
             Phase::Following => {
                 // Nothing was changed, or nothing that this node's rules depend on.
                 let Some(since) = self.oldest.take() else { return };
-                let update = self.engine.take();
-                if update == Update::default() {
+                let (update, pupils) = (self.engine.take(), self.teaching.pupils(now));
+                if update == Update::default() && pupils.is_empty() {
                     return;
                 }
-                Work::Update { update, since }
+                Work::Update { update, since, pupils }
             }
         };
         self.phase = Phase::Following;
         self.busy = true;
         self.telling.marks.handed();
-        self.pace.spend(now);
+        if self.pace.allows(now) {
+            self.pace.spend(now);
+        }
         if self.works.send(work).is_err() {
             tracing::debug!("the apply thread is gone");
         }
@@ -437,7 +467,8 @@ impl Planner {
         let waits_for_pace = !self.busy && self.has_work();
         let pace = self.pace.next().filter(|_| waits_for_pace);
         let ban_ends = self.engine.next_end().map(|end| now + self.clock.until(end));
-        let others = [pace, self.locals.deadline(), self.grace_ends, self.retry_refused, ban_ends];
+        let taught = self.teaching.due(now).filter(|_| !self.busy);
+        let others = [pace, taught, self.locals.deadline(), self.grace_ends, self.retry_refused, ban_ends];
         others.into_iter().flatten().fold(now + TICK, Instant::min)
     }
 
@@ -458,36 +489,6 @@ impl Phase {
             Self::Adopting | Self::Following => Self::Adopting,
             Self::Ended => Self::Ended,
         }
-    }
-}
-
-/// The watches that are away, those with one reason together.
-fn away(stale: &BTreeMap<Feed, String>) -> Option<String> {
-    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (feed, reason) in stale {
-        by_reason.entry(reason).or_default().push(feed.as_str());
-    }
-    let words = by_reason.iter().map(|(reason, feeds)| format!("{}: {reason}", feeds.join(", ")));
-    let words: Vec<String> = words.collect();
-    (!words.is_empty()).then(|| format!("not watching {}", words.join("; ")))
-}
-
-const fn kind(change: &Change) -> Kind {
-    match change {
-        Change::Pod(_) | Change::PodGone(_) => Kind::Pod,
-        Change::Namespace(..) | Change::NamespaceGone(_) => Kind::Namespace,
-        Change::Node(_) | Change::NodeGone(_) => Kind::Node,
-        Change::Policy(_) | Change::PolicyGone(_) => Kind::Policy,
-        Change::Ban(_) | Change::BanGone(_) => Kind::Ban,
-        Change::Service(_) | Change::ServiceGone(_) => Kind::Service,
-        Change::Exposure(_) | Change::ExposureGone(_) => Kind::Exposure,
-        Change::Links(_) | Change::AddressHeld(_) | Change::AddressFree(_) => Kind::Links,
-        Change::ApiServers(_)
-        | Change::Clock(_)
-        | Change::Learned(_)
-        | Change::Watch(_)
-        | Change::GraceOver
-        | Change::Refused(_) => Kind::Agent,
     }
 }
 

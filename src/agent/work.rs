@@ -9,8 +9,9 @@ use std::ops::AddAssign;
 use std::sync::mpsc;
 use std::time::Instant;
 
+use podwall_engine::model::ListId;
 use podwall_engine::{Barred, Update};
-use podwall_ruleset::{ChainName, ForeignChange, Ruleset};
+use podwall_ruleset::{ChainName, Deadline, ForeignChange, Ruleset};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -25,6 +26,8 @@ pub enum Work {
         update: Update,
         /// When the oldest change in it was received.
         since: Instant,
+        /// Who waits for the kernel to hold what pods are about to learn.
+        pupils: Vec<oneshot::Sender<()>>,
     },
     /// Somebody else wrote into our rules, or may have: who is told where it is known.
     Foreign(Option<ForeignChange>),
@@ -53,6 +56,8 @@ pub struct Wanted {
     pub barred: Barred,
     /// When the oldest change in it was received, if it carries changes.
     pub since: Option<Instant>,
+    /// Who waits for the kernel to hold what pods are about to learn.
+    pub pupils: Vec<oneshot::Sender<()>>,
 }
 
 /// What the apply thread answers the planner.
@@ -60,6 +65,8 @@ pub struct Wanted {
 pub enum Outcome {
     /// Local addresses that were judged when the agent started; said once, before anything else.
     Judged(BTreeSet<IpAddr>),
+    /// What pods had learned when the agent started, and until when; said once, before it is told what stood.
+    Learned(Vec<(ListId, IpAddr, IpAddr, Deadline)>),
     /// What stood when the agent started; said once.
     Standing(Standing),
     /// The work was dealt with, for better or worse: the next may come.

@@ -1,7 +1,9 @@
 //! Flags that change what ruleset a node gets, shared by `agent`, `render` and `explain`.
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use clap::{Args, ValueEnum};
 use ipnetwork::IpNetwork;
-use podwall_engine::options::SpoofGuard;
+use podwall_engine::options::{DnsProxy, SpoofGuard};
 use podwall_engine::{Options, PendingMode, PodRanges};
 use podwall_ruleset::{PortRange, Protocol};
 
@@ -21,6 +23,11 @@ pub struct PlanFlags {
     /// TCP ports of the node that bans wider than /16 (IPv4) or /32 (IPv6) leave open: SSH, API server, kubelet
     #[arg(long, value_name = "PORT,..", value_delimiter = ',', default_values_t = [22, 6443, 10250])]
     management_ports: Vec<u16>,
+    /// Where the cluster's DNS is asked, beside the addresses of Service kube-system/kube-dns
+    #[arg(long, value_name = "ADDR,..", value_delimiter = ',')]
+    cluster_dns: Vec<std::net::IpAddr>,
+    #[command(flatten)]
+    dns_proxy: DnsProxyFlags,
     /// How source addresses that pods forge are told
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     spoof_guard: Guard,
@@ -67,9 +74,40 @@ impl PlanFlags {
             spoof_guard,
             never_banned: self.never_ban.clone(),
             management_ports: self.management_ports.iter().map(management).collect(),
+            dns_proxy: Some(self.dns_proxy.proxy()),
+            cluster_dns: self.cluster_dns.iter().copied().collect(),
             ..Options::default()
         }
     }
+}
+
+/// Where the DNS proxy of a node listens; the agent and the proxy must be told the same.
+#[derive(Debug, Clone, Args)]
+pub struct DnsProxyFlags {
+    /// IPv4 address of the node's DNS proxy
+    #[arg(long, value_name = "ADDR", default_value_t = crate::dns::ADDRESS_V4)]
+    dns_proxy_v4: Ipv4Addr,
+    /// IPv6 address of the node's DNS proxy
+    #[arg(long, value_name = "ADDR", default_value_t = crate::dns::ADDRESS_V6)]
+    dns_proxy_v6: Ipv6Addr,
+    /// Ports of the node's DNS proxy, one for each server that pods may ask
+    #[arg(long, value_name = "FIRST-LAST", default_value = "15300-15555", value_parser = ports)]
+    dns_proxy_ports: PortRange,
+}
+
+impl DnsProxyFlags {
+    /// What they stand for.
+    pub const fn proxy(&self) -> DnsProxy {
+        DnsProxy { v4: self.dns_proxy_v4, v6: self.dns_proxy_v6, ports: self.dns_proxy_ports }
+    }
+}
+
+fn ports(text: &str) -> Result<PortRange, String> {
+    let range = text.split_once('-').and_then(|(first, last)| {
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        PortRange::new(first, last).filter(|range| range.first() > 0)
+    });
+    range.ok_or_else(|| format!("{text:?} are no ports; write for example 15300-15555"))
 }
 
 fn network(text: &str) -> Result<IpNetwork, String> {

@@ -9,6 +9,7 @@
 
 mod backend;
 mod data;
+mod detour;
 mod expr;
 mod failure;
 mod lift;
@@ -23,5 +24,6 @@ mod sweep;
 mod uapi;
 
 pub use backend::{Guard, Nftables, Options};
+pub use detour::{Detour, LIFE, Proxy};
 pub use lower::Encoder;
 pub use monitor::{Monitor, Notice};

@@ -147,20 +147,27 @@ impl Case {
                 self.engine.apply(Change::Refused(chains.into_keys().collect()));
                 self.give_whole();
             }
-            Outcome::Done | Outcome::TornDown | Outcome::Judged(_) => {}
+            Outcome::Done | Outcome::TornDown | Outcome::Judged(_) | Outcome::Learned(_) => {}
         }
     }
 
     fn give_whole(&mut self) {
         let Update { delta: _, tightened, released, barred } = self.engine.take();
         let ruleset = self.engine.ruleset().clone();
-        self.applier.work(Work::Wanted(Wanted { ruleset, tightened, released, barred, since: None }));
+        self.applier.work(Work::Wanted(Wanted {
+            ruleset,
+            tightened,
+            released,
+            barred,
+            since: None,
+            pupils: Vec::new(),
+        }));
     }
 
     fn change(&mut self, change: Change) {
         self.engine.apply(change);
         let update = self.engine.take();
-        self.applier.work(Work::Update { update, since: Instant::now() });
+        self.applier.work(Work::Update { update, since: Instant::now(), pupils: Vec::new() });
     }
 
     /// What stands, without what only waits to be deleted and the temporary recheck.
@@ -448,7 +455,7 @@ fn without_the_thread_that_cuts_flows_the_agent_ends_and_the_rules_stand() {
 fn a_teardown_leaves_nothing_and_nothing_comes_back() {
     let mut case = Case::settled();
     let standing = Removed::all_of(&case.backend.table().unwrap());
-    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    let (reply, mut answer) = oneshot::channel();
     case.applier.work(Work::TearDown(reply));
     assert_eq!(answer.try_recv().unwrap(), Ok(standing));
     assert_eq!(case.backend.table(), None);

@@ -38,6 +38,7 @@ fn start(feeds: impl IntoIterator<Item = Feed>) -> Case {
         reports: Reports::new(events, telemetry.clone()),
         works: sender,
         sheet: sheet.clone(),
+        classroom: crate::agent::domains::classroom(std::path::Path::new("/nonexistent")).0,
         telemetry: telemetry.clone(),
     });
     tokio::spawn(planner.run(received, outcomes_received));

@@ -143,6 +143,31 @@ impl Mirrored for Policies {
     }
 }
 
+/// DomainPolicies, raw like the others.
+#[derive(Debug)]
+pub struct DomainPolicies;
+
+impl Mirrored for DomainPolicies {
+    type Object = DynamicObject;
+    type Key = PolicyId;
+    const FEED: Feed = Feed::Domains;
+    const WITHOUT: Without = Without::None;
+    const LIST: &'static str = "DomainPolicyList";
+
+    fn api(client: Client) -> Api<DynamicObject> {
+        Api::all_with(client, &DOMAIN_POLICY.resource())
+    }
+
+    fn read(object: DynamicObject) -> Read<PolicyId> {
+        let read = ingest::domain_policy(&DOMAIN_POLICY.whole(object))?;
+        Ok((read.policy.id.clone(), Change::Policy(read.policy), read.warnings))
+    }
+
+    fn gone(key: PolicyId) -> Change {
+        Change::PolicyGone(key)
+    }
+}
+
 /// Services, by namespace and name.
 #[derive(Debug)]
 pub struct Services;
@@ -254,6 +279,8 @@ const POLICY: Raw =
     Raw { group: "networking.k8s.io", version: "v1", kind: "NetworkPolicy", plural: "networkpolicies" };
 const BAN: Raw = Raw { group: "podwall.dev", version: "v1alpha1", kind: "Ban", plural: "bans" };
 const KTBAN: Raw = Raw { group: "k8s.sers.dev", version: "v1alpha1", kind: "Ktban", plural: "ktbans" };
+const DOMAIN_POLICY: Raw =
+    Raw { group: "podwall.dev", version: "v1alpha1", kind: "DomainPolicy", plural: "domainpolicies" };
 const EXPOSURE: Raw =
     Raw { group: "podwall.dev", version: "v1alpha1", kind: "ServiceExposure", plural: "serviceexposures" };
 

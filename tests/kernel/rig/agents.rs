@@ -110,6 +110,11 @@ impl Agents {
         self.running.insert(node.to_owned(), child);
     }
 
+    /// Where a node's agent keeps its sockets.
+    pub fn state(&self, node: &str) -> &Path {
+        self.nodes[node].1.path()
+    }
+
     /// Did somebody else end it?
     pub fn has_ended(&mut self, node: &str) -> bool {
         let child = self.running.get_mut(node).expect("it was started");

@@ -3,6 +3,7 @@ use podwall_ruleset::{Backend as _, Delta, Ruleset, stages};
 
 use super::*;
 
+mod detour;
 mod foreign;
 mod guard;
 mod namespace;

@@ -1,0 +1,196 @@
+//! The DNS proxy's end in the agent: `<state-dir>/dns.sock`. It gets the book, and tells what pods are about to learn.
+//!
+//! Owns two promises. A pod is judged by a policy that names domains only after the proxy takes its queries, or did
+//! not say so within a moment: else its first answer would go past. And what was learned survives the agent: the
+//! kernel holds it, and `<state-dir>/readers` says which pod each address was, so that nobody inherits it.
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use podwall_engine::Lesson;
+use podwall_engine::readers::Book;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::input::{Input, Inputs};
+use crate::dns::words::{Asked, SOCKET, Said};
+
+/// The file of readers in the state folder.
+const READERS: &str = "readers";
+
+/// A book with its number.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Counts up; 0 is no book yet.
+    pub revision: u64,
+    /// The whole.
+    pub book: Book,
+}
+
+/// The planner's side.
+#[derive(Debug)]
+pub struct Classroom {
+    pages: watch::Sender<Arc<Page>>,
+    proxies: Arc<AtomicUsize>,
+    file: PathBuf,
+}
+
+/// The socket's side.
+#[derive(Debug, Clone)]
+pub struct Lectern {
+    pages: watch::Receiver<Arc<Page>>,
+    proxies: Arc<AtomicUsize>,
+}
+
+/// Both sides.
+pub fn classroom(state_dir: &Path) -> (Classroom, Lectern) {
+    let (sender, receiver) = watch::channel(Arc::default());
+    let proxies = Arc::new(AtomicUsize::new(0));
+    let classroom = Classroom { pages: sender, proxies: Arc::clone(&proxies), file: state_dir.join(READERS) };
+    (classroom, Lectern { pages: receiver, proxies })
+}
+
+impl Classroom {
+    /// Is a proxy there to read a book?
+    pub fn is_attended(&self) -> bool {
+        self.proxies.load(Ordering::Relaxed) > 0
+    }
+
+    /// Publishes a book if it is another one; answers its revision then.
+    pub fn publish(&self, book: Book) -> Option<u64> {
+        let revision = {
+            let last = self.pages.borrow();
+            if last.revision > 0 && last.book == book {
+                return None;
+            }
+            last.revision + 1
+        };
+        self.write_readers(&book);
+        self.pages.send_replace(Arc::new(Page { revision, book }));
+        Some(revision)
+    }
+
+    /// Which pod each address was when a book was published last, by whichever agent.
+    pub fn earlier_readers(&self) -> BTreeMap<IpAddr, String> {
+        let text = match std::fs::read_to_string(&self.file) {
+            Ok(text) => text,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(%error, "reading {}: pods have to ask for names again", self.file.display());
+                }
+                return BTreeMap::new();
+            }
+        };
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    fn write_readers(&self, book: &Book) {
+        let readers = book.readers.values();
+        let owners: BTreeMap<IpAddr, &str> = readers
+            .flat_map(|reader| reader.addresses.iter().map(|address| (*address, reader.uid.as_str())))
+            .collect();
+        let draft = self.file.with_extension("draft");
+        let written = serde_json::to_string(&owners)
+            .map_err(io::Error::other)
+            .and_then(|text| std::fs::write(&draft, text))
+            .and_then(|()| std::fs::rename(&draft, &self.file));
+        if let Err(error) = written {
+            tracing::warn!(%error, "writing {}: after a restart pods have to ask for names again", self.file.display());
+        }
+    }
+}
+
+/// Opens the socket. Whoever calls this holds the node's lock, so a socket that is there was left behind.
+pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
+    let path = state_dir.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Talks with every proxy that comes, until the task is dropped.
+pub async fn serve(listener: UnixListener, lectern: Lectern, inputs: Inputs) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (lectern, inputs) = (lectern.clone(), inputs.clone());
+                tokio::spawn(async move {
+                    let proxies = Arc::clone(&lectern.proxies);
+                    proxies.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!("a DNS proxy is there");
+                    if let Err(error) = talk(stream, lectern, inputs).await {
+                        tracing::info!(%error, "the DNS proxy is gone");
+                    }
+                    proxies.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting on the DNS proxy's socket");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn talk(stream: UnixStream, mut lectern: Lectern, inputs: Inputs) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = BufReader::new(reader).lines();
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    lectern.pages.mark_changed();
+    loop {
+        let said = tokio::select! {
+            line = lines.next_line() => {
+                let Some(line) = line? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+                let asked = serde_json::from_str(&line).map_err(io::Error::other)?;
+                hear(asked, &inputs, &answers).await?;
+                continue;
+            }
+            answer = answered.recv() => match answer {
+                Some(said) => said,
+                None => return Ok(()),
+            },
+            turned = lectern.pages.changed() => {
+                turned.map_err(io::Error::other)?;
+                let page = Arc::clone(&lectern.pages.borrow_and_update());
+                if page.revision == 0 {
+                    continue;
+                }
+                Said::Book { revision: page.revision, book: page.book.clone() }
+            }
+        };
+        let mut line = serde_json::to_string(&said).map_err(io::Error::other)?;
+        line.push('\n');
+        writer.write_all(line.as_bytes()).await?;
+    }
+}
+
+async fn hear(asked: Asked, inputs: &Inputs, answers: &mpsc::UnboundedSender<Said>) -> io::Result<()> {
+    match asked {
+        Asked::Read { revision } => inputs.send(Input::BookRead(revision)).await.map_err(io::Error::other),
+        Asked::Teach { ticket, lessons } => {
+            let (reply, confirmed) = oneshot::channel();
+            let lessons: Vec<Lesson> = lessons.into_iter().map(Lesson::from).collect();
+            inputs.send(Input::Teach(lessons, reply)).await.map_err(io::Error::other)?;
+            let answers = answers.clone();
+            tokio::spawn(async move {
+                let said = match confirmed.await {
+                    Ok(()) => Said::Taught { ticket },
+                    Err(_) => Said::Untaught { ticket },
+                };
+                // The proxy may be gone.
+                let _ = answers.send(said);
+            });
+            Ok(())
+        }
+    }
+}

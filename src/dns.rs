@@ -1,0 +1,105 @@
+//! `podwall dns`: answers the DNS queries of pods that may use names, and has the addresses opened before it answers.
+//!
+//! ```text
+//! pod --query--> detour (nftables) --> proxy --query--> the server that was asked
+//!                                        |  <-answer--
+//!                                        +--lessons--> agent --commit--> kernel
+//! pod <--answer------------------------- + <-confirmed--
+//! ```
+//!
+//! A process of its own, so that replacing the agent does not touch DNS (decision Q2). Owns the order of things: an
+//! answer for a name that a policy lists leaves only after the agent confirmed that the kernel holds its addresses for
+//! the pod that asked. What names match is the engine's; what is written is the agent's.
+pub mod book;
+pub mod exchange;
+pub mod house;
+pub mod link;
+pub mod lo;
+pub mod memory;
+pub mod message;
+pub mod metrics;
+pub mod teaching;
+pub mod upstream;
+pub mod words;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podwall_engine::options::DnsProxy;
+use podwall_nftables::{Detour, Proxy};
+use podwall_ruleset::BackendError;
+use tokio::signal::unix::{SignalKind, signal};
+
+use house::House;
+use metrics::Metrics;
+
+/// IPv4 address of the proxy: link-local, so that it is no router's business.
+pub const ADDRESS_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 53, 1);
+/// IPv6 address of the proxy.
+pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd53, 0x706f, 0x6477, 0x616c, 0, 0, 0, 1);
+/// What an operator chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens.
+    pub proxy: DnsProxy,
+    /// How long an address is held at least, however short it may be cached.
+    pub floor: Duration,
+    /// How long an answer may be cached at most.
+    pub cap: Duration,
+    /// Names within it may have private addresses.
+    pub cluster_domain: String,
+    /// Where the agent's socket is.
+    pub state_dir: PathBuf,
+    /// Where metrics are served.
+    pub listen: SocketAddr,
+}
+
+/// Why it could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// The packet filter cannot take queries to it.
+    #[error("making the way of DNS queries to the proxy")]
+    Detour(#[from] BackendError),
+    /// An address, socket or signal cannot be had.
+    #[error("{doing}")]
+    Io {
+        /// The step.
+        doing: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Runs until SIGTERM or SIGINT. Queries then go to their servers directly.
+pub fn run(settings: Settings) -> Result<(), DnsError> {
+    let failed = |doing: &str| {
+        let doing = doing.to_owned();
+        move |source| DnsError::Io { doing, source }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed("starting the runtime"))?;
+    runtime.block_on(async {
+        let http = tokio::net::TcpListener::bind(settings.listen)
+            .await
+            .map_err(failed(&format!("listening on {} (choose another with --listen)", settings.listen)))?;
+        lo::add(&[settings.proxy.v4.into(), settings.proxy.v6.into()]).await;
+        let detour = Detour::open(Proxy { v4: settings.proxy.v4, v6: settings.proxy.v6 })?;
+        let metrics = Arc::new(Metrics::default());
+        tracing::info!(v4 = %settings.proxy.v4, v6 = %settings.proxy.v6, "podwall dns {} starts", env!("CARGO_PKG_VERSION"));
+        let house = House::new(settings, detour, Arc::clone(&metrics));
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed("listening for signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("listening for signals"))?;
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping; queries go to their servers directly"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping; queries go to their servers directly"),
+            served = metrics::serve(http, metrics) => served.map_err(failed("serving metrics"))?,
+            () = house.run() => {}
+        }
+        Ok(())
+    })
+}

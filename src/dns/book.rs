@@ -1,0 +1,71 @@
+//! The agent's book as the proxy looks things up in it.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use podwall_engine::model::{DomainName, NamePattern};
+use podwall_engine::readers::{Book, PrivateAnswers, Reader};
+
+/// A list of names, ready to be matched.
+#[derive(Debug)]
+pub struct List {
+    patterns: Vec<NamePattern>,
+    /// What becomes of private addresses.
+    pub private: PrivateAnswers,
+}
+
+/// The book of one revision.
+#[derive(Debug, Default)]
+pub struct Pages {
+    readers: BTreeMap<IpAddr, Reader>,
+    lists: BTreeMap<String, List>,
+}
+
+impl Pages {
+    /// Reads a book.
+    pub fn of(book: Book) -> Self {
+        let list = |names: podwall_engine::readers::Names| List {
+            patterns: names.patterns.iter().map(|text| NamePattern::new(text)).collect(),
+            private: names.private,
+        };
+        Self {
+            readers: book.readers,
+            lists: book.lists.into_iter().map(|(id, names)| (id, list(names))).collect(),
+        }
+    }
+
+    /// The pod of an address.
+    pub fn reader(&self, address: IpAddr) -> Option<&Reader> {
+        self.readers.get(&address)
+    }
+
+    /// Addresses whose queries are taken.
+    pub fn pods(&self) -> BTreeSet<IpAddr> {
+        self.readers.keys().copied().collect()
+    }
+
+    /// Every server that anybody may ask.
+    pub fn servers(&self) -> BTreeSet<IpAddr> {
+        self.readers.values().flat_map(|reader| reader.servers.iter().copied()).collect()
+    }
+
+    /// The lists by which a pod may use a name.
+    pub fn allowing<'a>(
+        &'a self,
+        reader: &'a Reader,
+        name: &'a DomainName,
+    ) -> impl Iterator<Item = (&'a String, &'a List)> {
+        let lists = reader.lists.iter().filter_map(|id| Some((id, self.lists.get(id)?)));
+        lists.filter(|(_, list)| list.patterns.iter().any(|pattern| pattern.matches(name)))
+    }
+
+    /// Of what a pod may use, the name with most labels at the end in common; to tell people what they may have meant.
+    pub fn nearest(&self, reader: &Reader, name: &DomainName) -> Option<String> {
+        let lists = reader.lists.iter().filter_map(|id| self.lists.get(id));
+        let common = |pattern: &NamePattern| {
+            let text = pattern.to_string();
+            let labels = |text: &str| text.rsplit('.').map(str::to_owned).collect::<Vec<_>>();
+            labels(&text).iter().zip(labels(name.as_str())).take_while(|(a, b)| *a == b).count()
+        };
+        lists.flat_map(|list| &list.patterns).max_by_key(|pattern| common(pattern)).map(ToString::to_string)
+    }
+}

@@ -1,0 +1,79 @@
+//! What the proxy and the agent say to each other over `<state-dir>/dns.sock`: JSON, one message a line.
+use std::net::IpAddr;
+
+use podwall_engine::Lesson;
+use podwall_engine::model::{ListId, PodUid};
+use podwall_engine::readers::Book;
+use podwall_ruleset::Deadline;
+use serde::{Deserialize, Serialize};
+
+/// The agent's socket in the state folder.
+pub const SOCKET: &str = "dns.sock";
+
+/// What the proxy says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Asked {
+    /// These addresses are about to be given to pods: say when they are open.
+    Teach {
+        /// By which it is answered.
+        ticket: u64,
+        /// What they are about to learn.
+        lessons: Vec<Told>,
+    },
+    /// The book of this revision is in force.
+    Read {
+        /// Which.
+        revision: u64,
+    },
+}
+
+/// What the agent says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Said {
+    /// Whose queries to take, and what to do with them.
+    Book {
+        /// Counts up.
+        revision: u64,
+        /// The whole.
+        book: Book,
+    },
+    /// The kernel holds what was told by this ticket.
+    Taught {
+        /// Which.
+        ticket: u64,
+    },
+    /// It does not.
+    Untaught {
+        /// Which.
+        ticket: u64,
+    },
+}
+
+/// A lesson on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Told {
+    /// The pod's address.
+    pub pod: IpAddr,
+    /// The pod.
+    pub owner: String,
+    /// For which names.
+    pub list: String,
+    /// What it learns.
+    pub address: IpAddr,
+    /// Until when, in milliseconds since 1970.
+    pub ends: u64,
+}
+
+impl From<Told> for Lesson {
+    fn from(told: Told) -> Self {
+        Self {
+            pod: told.pod,
+            owner: PodUid(told.owner.into()),
+            list: ListId(told.list.into()),
+            address: told.address,
+            ends: Deadline(told.ends),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Names, with a real name server, a real proxy and real connections: an address is open when its answer arrives, to
+//! the pod that asked, and to nobody else.
+mod ground;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use podwall_lab::Cni;
+use serde_json::{Value, json};
+
+use crate::rig::fallback;
+use ground::{Call, Ground, SERVER, WEB, connects, resolve};
+
+/// `A` and `AAAA` of a few names.
+const ZONE: &str = "\
+api 60 A 198.18.1.1
+api 60 AAAA 2001:db8:18::1
+www 60 CNAME edge.cdn
+edge.cdn 60 A 198.18.1.2
+a.b.wild 60 A 198.18.1.3
+wild 60 A 198.18.1.4
+other 60 A 198.18.1.5
+inside 60 A 10.77.1.9
+";
+
+/// Some names on one port, by the name server of the tests.
+fn spec(domains: &[&str]) -> Value {
+    json!({"podSelector": {}, "egress": [{"domains": domains, "ports": [{"port": WEB}]}], "dnsServers": SERVER})
+}
+
+/// The names are asked for by what the packet filter under test has; its twin without nf_tables has none of it.
+fn ground(zone: &str, spec: &Value, flags: &[&str]) -> Option<Ground> {
+    if fallback().is_some() {
+        println!(
+            "skipped: names are not held by this kernel's ipset, and queries are only taken by nf_tables"
+        );
+        return None;
+    }
+    Ground::build(Cni::Routed, zone, spec, flags)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_name_opens_its_addresses_to_the_pod_that_asked_and_nothing_else() {
+    let domains = ["api.example.com", "www.example.com", "*.wild.example.com", "inside.example.com"];
+    let Some(ground) = ground(ZONE, &spec(&domains), &[]) else { return };
+    assert!(!ground.reaches("blue/ant", "198.18.1.1") && !ground.reaches("blue/ant", "2001:db8:18::1"));
+    let cases = [
+        ("api.example.com", "198.18.1.1"),
+        ("api.example.com", "2001:db8:18::1"),
+        ("www.example.com", "198.18.1.2"),
+        ("a.b.wild.example.com", "198.18.1.3"),
+    ];
+    for (name, address) in cases {
+        let (said, _) = ground.run("blue/ant", &format!("getent ahosts {name}"));
+        assert!(said.contains(address), "{name}: {said}");
+        assert!(ground.reaches("blue/ant", address), "{name}");
+        assert!(!ground.reaches("blue/bee", address), "{name} is the other pod's");
+    }
+    // The answer for a name nobody lists arrives, and opens nothing.
+    for (name, address) in [("other.example.com", "198.18.1.5"), ("wild.example.com", "198.18.1.4")] {
+        let (said, _) = ground.run("blue/ant", &format!("dig +short @{} {name}", SERVER[0]));
+        assert_eq!(said.trim(), address);
+        assert!(!ground.reaches("blue/ant", address), "{name}");
+    }
+    let (said, _) = ground.run("blue/ant", &format!("dig @{} inside.example.com", SERVER[0]));
+    assert!(said.contains("status: REFUSED"), "a private address of a public name: {said}");
+    let (_, good) = ground.run(
+        "blue/bee",
+        &format!("curl -s -o /dev/null --max-time 3 --http0.9 telnet://api.example.com:{WEB} < /dev/null"),
+    );
+    assert!(good && ground.reaches("blue/bee", "198.18.1.1"));
+}
+
+#[test]
+fn only_the_servers_named_are_asked_and_large_answers_come_by_stream_in_both_families() {
+    let many: String = (1..=150).map(|n| format!("many 60 A 198.18.2.{n}\n")).collect();
+    let Some(ground) = ground(&(ZONE.to_owned() + &many), &spec(&["*.example.com"]), &[]) else { return };
+    for server in SERVER {
+        for how in ["+noedns +ignore", "+bufsize=1232 +ignore"] {
+            let (said, _) = ground.run("blue/ant", &format!("dig {how} @{server} many.example.com"));
+            assert!(said.contains("flags: qr aa tc"), "{how}: {said}");
+        }
+        let (said, _) = ground.run("blue/ant", &format!("dig +short @{server} many.example.com"));
+        assert_eq!(said.lines().filter(|line| line.starts_with("198.18.2.")).count(), 150, "{said}");
+        let (said, _) = ground.run("blue/ant", &format!("dig +tcp +dnssec +short @{server} api.example.com"));
+        assert_eq!(said.trim(), "198.18.1.1");
+    }
+    for last in [1, 77, 150] {
+        assert!(ground.reaches("blue/ant", &format!("198.18.2.{last}")), "{last}");
+    }
+    assert!(!ground.reaches("blue/ant", "198.18.2.151"));
+    // The farm listens nowhere at 53: but the packet is dropped before it could say so.
+    for (tool, away) in [("dig +time=1 +tries=1", "198.18.9.9"), ("dig +tcp +time=1 +tries=1", "198.18.9.9")]
+    {
+        let (said, _) = ground.run("blue/ant", &format!("{tool} @{away} api.example.com"));
+        assert!(said.contains("timed out"), "{said}");
+    }
+}
+
+#[test]
+fn a_thousand_who_connect_at_once_all_get_through_and_none_gets_elsewhere() {
+    let count: u32 = std::env::var("PODWALL_STARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000);
+    let zone: String =
+        (0..count).map(|n| format!("n{n} 60 A 198.18.{}.{}\n", 16 + n / 250, 1 + n % 250)).collect();
+    let Some(ground) = ground(&zone, &spec(&["*.example.com"]), &[]) else { return };
+    let work = move || {
+        let (mut wrong, mut times) = (Vec::new(), Vec::new());
+        for n in 0..count {
+            let begun = Instant::now();
+            let server = SERVER[0];
+            match resolve(server, &format!("n{n}.example.com."), RecordType::A) {
+                Ok(addresses) => {
+                    times.push(begun.elapsed());
+                    wrong.extend(
+                        (!connects(addresses[0], Duration::from_secs(1))).then(|| format!("{n}: closed")),
+                    );
+                }
+                Err(code) => wrong.push(format!("{n}: {code}")),
+            }
+            // Its neighbour of tomorrow.
+            if n % 50 == 0 && connects(ip(&format!("198.18.200.{}", 1 + n % 250)), Duration::from_millis(50))
+            {
+                wrong.push(format!("{n}: open to what it never asked for"));
+            }
+        }
+        times.sort();
+        (wrong, times)
+    };
+    let (wrong, times) = ground.pod("blue/ant").run(work).unwrap();
+    println!("resolved in {:?} (median), {:?} (p99)", times[times.len() / 2], times[times.len() * 99 / 100]);
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn an_address_that_changes_is_open_at_once_the_old_one_closes_and_its_connections_live() {
+    let zone = |last: u8| format!("api 1 A 198.18.1.{last}\n");
+    let Some(mut ground) = ground(&zone(1), &spec(&["api.example.com"]), &["--shortest", "1"]) else {
+        return;
+    };
+    let pod = ground.pod("blue/ant");
+    let asked = || resolve(SERVER[0], "api.example.com.", RecordType::A).unwrap();
+    assert_eq!(pod.run(asked).unwrap(), [ip("198.18.1.1")]);
+    let mut call = pod.run(|| Call::open(ip("198.18.1.1"))).unwrap();
+    ground.knot.serve(&zone(2));
+    let until = Instant::now() + Duration::from_secs(5);
+    while pod.run(asked).unwrap() != [ip("198.18.1.2")] {
+        assert!(Instant::now() < until);
+    }
+    assert!(ground.reaches("blue/ant", "198.18.1.2"));
+    // One lifetime, twice; then it is taken out.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert!(!ground.reaches("blue/ant", "198.18.1.1"));
+    assert!(call.is_alive());
+    // A fresh answer opens again what ended meanwhile.
+    assert!(!ground.reaches("blue/ant", "198.18.1.2"));
+    assert_eq!(pod.run(asked).unwrap(), [ip("198.18.1.2")]);
+    assert!(ground.reaches("blue/ant", "198.18.1.2") && call.is_alive());
+}
+
+#[test]
+fn a_dead_proxy_lets_queries_through_and_a_dead_agent_keeps_what_is_open() {
+    let Some(mut ground) = ground(ZONE, &spec(&["*.example.com", "*.wild.example.com"]), &[]) else { return };
+    let pod = ground.pod("blue/ant");
+    let asks = |name: &'static str| pod.run(move || resolve(SERVER[0], name, RecordType::A)).unwrap();
+    assert!(asks("api.example.com.").is_ok() && ground.reaches("blue/ant", "198.18.1.1"));
+    // The agent is killed: what is open stays open and resolves, what is new does not.
+    ground.agents.kill("east");
+    let begun = Instant::now();
+    assert!(asks("api.example.com.").is_ok(), "known and open");
+    println!("without an agent a known name took {:?}", begun.elapsed());
+    assert!(ground.reaches("blue/ant", "198.18.1.1"));
+    assert_eq!(asks("other.example.com."), Err(ResponseCode::ServFail));
+    assert!(!ground.reaches("blue/ant", "198.18.1.5"));
+    ground.agents.start("east");
+    ground.agents.await_ready("east");
+    assert!(ground.reaches("blue/ant", "198.18.1.1"), "adopted");
+    assert!(asks("other.example.com.").is_ok() && ground.reaches("blue/ant", "198.18.1.5"));
+    assert!(!ground.reaches("blue/bee", "198.18.1.1"));
+    // The proxy is killed: queries go to their server, and nothing new is opened.
+    let begun = Instant::now();
+    drop(ground.proxy.take());
+    assert!(asks("www.example.com.").is_ok());
+    println!("without a proxy the first answer came after {:?}", begun.elapsed());
+    assert!(!ground.reaches("blue/ant", "198.18.1.2") && ground.reaches("blue/ant", "198.18.1.1"));
+    ground.start_proxy();
+    assert!(asks("www.example.com.").is_ok() && ground.reaches("blue/ant", "198.18.1.2"));
+}
