@@ -76,6 +76,12 @@ impl Knot {
         Self { running: Running::start(netns, &mut command), folder, serial: 1 }
     }
 
+    /// Serves nothing any more.
+    pub fn stop(&mut self) {
+        drop(self.running.0.kill());
+        drop(self.running.0.wait());
+    }
+
     /// Serves another zone from now on.
     pub fn serve(&mut self, zone: &str) {
         self.serial += 1;
@@ -264,4 +270,75 @@ pub fn ask(server: &str, name: &str, kind: RecordType, patience: Duration) -> Op
     let length = socket.recv(&mut buffer).ok()?;
     let answer = Message::from_vec(&buffer[..length]).ok()?;
     (answer.metadata.id == query.metadata.id).then_some(answer)
+}
+
+/// What the right answer of [`forge`] has beside the way to the name.
+pub const STRAY: &str = "198.18.1.77";
+/// What the wrong ones have.
+pub const FORGED: &str = "198.18.1.66";
+
+/// A name server in the namespace of this thread that sends what a forger would before each right answer: a wrong id, a
+/// wrong question, another port of its own.
+pub fn forge() {
+    let socket = UdpSocket::bind((SERVER[0], 53)).expect("nobody else serves");
+    let stranger = UdpSocket::bind((SERVER[0], 0)).expect("there are ports");
+    let mut buffer = [0; 4096];
+    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        let Ok(query) = Message::from_vec(&buffer[..length]) else { continue };
+        let asked = query.queries[0].name().clone();
+        let answer = |id: u16, name: &Name, records: &[(&Name, &str)]| {
+            let mut answer = Message::response(id, hickory_proto::op::OpCode::Query);
+            answer.add_query(Query::query(name.clone(), RecordType::A));
+            for (owner, address) in records {
+                let data = RData::A(hickory_proto::rr::rdata::A(address.parse().unwrap()));
+                answer.add_answer(hickory_proto::rr::Record::from_rdata((*owner).clone(), 60, data));
+            }
+            answer.to_vec().unwrap()
+        };
+        let (id, other) = (query.metadata.id, Name::from_str("else.example.com.").unwrap());
+        let right = answer(id, &asked, &[(&asked, "198.18.1.1"), (&other, STRAY)]);
+        let forged = answer(id, &asked, &[(&asked, FORGED)]);
+        drop(socket.send_to(&answer(id.wrapping_add(1), &asked, &[(&asked, FORGED)]), from));
+        drop(socket.send_to(&answer(id, &other, &[(&asked, FORGED)]), from));
+        drop(stranger.send_to(&forged, from));
+        std::thread::sleep(Duration::from_millis(20));
+        drop(socket.send_to(&right, from));
+    }
+}
+
+/// So many queries at so many a second, for one name after another of so many, from the namespace of this thread; how
+/// long each took, the shortest first.
+pub fn load(rate: u32, count: u32, names: u32) -> Vec<Duration> {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect((SERVER[0], 53)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let receiver = socket.try_clone().unwrap();
+    let begun = Instant::now();
+    let heard = std::thread::spawn(move || {
+        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        while heard.len() < count as usize {
+            let Ok(length) = receiver.recv(&mut buffer) else { break };
+            assert!(length > 12 && buffer[3] & 15 == 0, "an answer without error");
+            heard.push((u16::from_be_bytes([buffer[0], buffer[1]]), begun.elapsed()));
+        }
+        heard
+    });
+    let mut sent = Vec::new();
+    for n in 0..count {
+        let due = Duration::from_secs(1) * n / rate;
+        while begun.elapsed() < due {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        let mut query = Message::query();
+        query.metadata.id = u16::try_from(n % 65_536).unwrap();
+        let name = Name::from_str(&format!("n{}.example.com.", n % names)).unwrap();
+        query.add_query(Query::query(name, RecordType::A));
+        let bytes = query.to_vec().unwrap();
+        sent.push(begun.elapsed());
+        socket.send(&bytes).unwrap();
+    }
+    let heard = heard.join().unwrap();
+    let mut times: Vec<Duration> = heard.into_iter().map(|(id, at)| at - sent[usize::from(id)]).collect();
+    times.sort();
+    times
 }
