@@ -127,8 +127,10 @@ pub fn set_id(bytes: &mut [u8], id: u16) {
 /// Lowers every lifetime to the cap: who caches an answer longer than its addresses are open would be shut out.
 /// A message that is not what its counts say is left as it is from there on.
 pub fn cap_lifetimes(bytes: &mut [u8], cap: u32) {
-    let count =
-        |bytes: &[u8], at: usize| bytes.get(at..at + 2).map_or(0, |c| u16::from_be_bytes([c[0], c[1]]));
+    let count = |bytes: &[u8], at: usize| {
+        let field = bytes.get(at..at + 2).and_then(|field| field.try_into().ok());
+        field.map_or(0, u16::from_be_bytes)
+    };
     let (questions, records) = (count(bytes, 4), [6, 8, 10].map(|at| usize::from(count(bytes, at))));
     let mut at = Some(HEADER);
     for _ in 0..questions {
