@@ -143,15 +143,8 @@ fn ports_are_opened_by_name_and_number_and_lent_addresses_are_doors_too() {
     translate(&rig, Mode::Iptables, 30_080);
     // Packets for these come in at the node that somebody routes them to.
     let lent = LENT.map(ip);
-    let via = nodes(&rig);
-    for (address, node) in lent.iter().zip([via[0], via[1]]) {
-        let script = format!(
-            "ip route replace {address} via {node} dev $(ip -o route get {node} | sed 's/.* dev //; s/ .*//') onlink"
-        );
-        let mut command = std::process::Command::new("sh");
-        let mut routing = rig.lab.wire().spawn(command.args(["-c", &script])).expect("a shell is there");
-        assert!(routing.wait().expect("it ends").success(), "{script}");
-    }
+    rig.lend("east", &lent[..1]);
+    rig.lend("west", &lent[1..]);
     let asks = [(Protocol::Tcp, 80), (Protocol::Udp, 80), (Protocol::Tcp, 90)];
     expect(&rig, true, "outside", &lent, &asks);
     let allow = |ports: &str| {
