@@ -1,5 +1,10 @@
 //! Who outside may come in by a Service's doors, with real packets and the translations of kube-proxy: judged by the
 //! client's own address, on every node.
+mod change;
+mod cut;
+mod doors;
+mod policy;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -52,6 +57,11 @@ fn service(web: u16) -> Value {
 
 /// The same as kube-proxy has it on every node.
 fn translate(rig: &Rig, mode: Mode, web: u16) {
+    translate_for(rig, mode, web, OutsideTraffic::Cluster);
+}
+
+/// The same with either policy for traffic from outside.
+fn translate_for(rig: &Rig, mode: Mode, web: u16, outside: OutsideTraffic) {
     let port = |protocol, port, target, node_port| ServicePort {
         protocol,
         port,
@@ -67,7 +77,7 @@ fn translate(rig: &Rig, mode: Mode, web: u16) {
             port(Protocol::Tcp, 90, ADMIN, 30_090),
         ],
         endpoints: pod.addresses().iter().map(|address| (*address, pod.node().to_owned())).collect(),
-        outside: OutsideTraffic::Cluster,
+        outside,
     };
     rig.load_services(mode, &[service]);
 }
