@@ -18,6 +18,9 @@ const SILENCE: Duration = Duration::from_millis(250);
 /// How long a change may take to show, and an answer on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Each node's packet filter.
+const FILTERS: [(&str, &str); 2] = [("node-a", "nftables"), ("node-b", "iptables")];
+
 pub(crate) struct Ground {
     // Before what it talks to.
     operator: Running,
@@ -25,13 +28,8 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// Two nodes with agents, each with a pod and a server of its own; hosts `outside` and `elsewhere`.
+    /// Two nodes, each with an agent on a packet filter of its own, a pod and a server; hosts `outside` and `elsewhere`.
     fn start() -> Result<Option<Self>, Failure> {
-        Self::start_on(["nftables", "nftables"])
-    }
-
-    /// The same, with each node's agent on a packet filter of its own.
-    fn start_on(backends: [&str; 2]) -> Result<Option<Self>, Failure> {
         let Some(mut site) = Site::start()? else { return Ok(None) };
         for definition in DEFINITIONS {
             site.apply(definition)?;
@@ -49,7 +47,7 @@ impl Ground {
             site.lab.add_pod(PodPlan::new(&own).on(node).host_network().serve(Protocol::Tcp, WEB))?;
         }
         let operator = Running::start(&fake::credentials(&site.api)?, &["--delete-after", "600"])?;
-        for (node, backend) in ["node-a", "node-b"].into_iter().zip(backends) {
+        for (node, backend) in FILTERS {
             site.start_pod(node, backend)?;
         }
         Ok(Some(Self { operator, site }))

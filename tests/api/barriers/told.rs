@@ -1,7 +1,7 @@
 //! What only the nodes can know of an object, as a condition that names node and field; good ones hold beside it.
 use podwall_lab::Outcome;
 
-use super::{Ground, WEB, ban, condition};
+use super::{FILTERS, Ground, WEB, ban, condition};
 use crate::site::Failure;
 
 /// As the API servers of a cluster write it about themselves.
@@ -16,7 +16,7 @@ endpoints: [{addresses: [198.51.100.1]}]
 #[test]
 fn what_a_node_cannot_do_of_a_ban_is_a_condition_with_node_and_field_and_others_hold() -> Result<(), Failure>
 {
-    let Some(ground) = Ground::start_on(["nftables", "iptables-nft"])? else { return Ok(()) };
+    let Some(ground) = Ground::start()? else { return Ok(()) };
     let error =
         "{.status.lastError.node} {.status.lastError.field} {.status.nodes.failed} {.status.enforcedOn}";
     ground.site.apply(&ban("polite", "{addresses: [192.0.2.7], action: Reject}"))?;
@@ -58,9 +58,9 @@ fn api_servers_are_not_banned_and_whoever_tries_is_told() -> Result<(), Failure>
     let Some(mut ground) = Ground::start()? else { return Ok(()) };
     // Agents look when they start, and now and then.
     ground.site.apply(API_SERVERS)?;
-    for node in ["node-a", "node-b"] {
+    for (node, backend) in FILTERS {
         ground.site.kill_agent(node);
-        ground.site.start_pod(node, "nftables")?;
+        ground.site.start_pod(node, backend)?;
     }
     ground.site.apply(&ban("server", "{addresses: [198.51.100.1]}"))?;
     ground.says("ban/server", &condition("Enforced"), "False Failing enforced on 0/2 nodes")?;
