@@ -143,7 +143,7 @@ impl Maker<'_> {
                 }
                 Kind::Singles | Kind::Blocks => {
                     matches.push(self.banned());
-                    self.into_tail()
+                    self.to_tail()
                 }
             };
             rule(id, matches, next.plain())
@@ -173,7 +173,7 @@ impl Maker<'_> {
         Match::In(Lookup::Address(self.family, side), set(self.manner, self.family, self.kind).0)
     }
 
-    fn into_tail(&self) -> Verdict {
+    fn to_tail(&self) -> Verdict {
         let tail = tail(self.manner, self.family);
         match self.manner.mode {
             Mode::Enforce => Verdict::Goto(tail),
@@ -241,7 +241,7 @@ impl Maker<'_> {
             let id = names::own_rule(&at, &format!("spared {protocol} {ports}"));
             rule(id, vec![Match::Local, port_match(*protocol, *ports)], Verdict::Return.plain())
         });
-        let banned = rule(names::own_rule(&at, "banned"), vec![self.banned()], self.into_tail().plain());
+        let banned = rule(names::own_rule(&at, "banned"), vec![self.banned()], self.to_tail().plain());
         spared.chain([banned]).collect()
     }
 

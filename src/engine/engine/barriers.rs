@@ -351,6 +351,13 @@ impl Engine {
         if wanted == self.barriers.written {
             return;
         }
+        let (banned, guarded, refused) = &self.barriers.written;
+        // Sets that stood unasked, because the kernel had refused their chains, may be asked from now on; doors whose
+        // keeper it refuses are shut.
+        let same_doors = wanted.1.is_subset(guarded) && (wanted.1.is_empty() || wanted.2 == *refused);
+        if !(wanted.0.is_subset(banned) && same_doors) {
+            self.barriers.tighter = Barred::Tighter;
+        }
         let bans::BanRules { mut chains, mut constants } = bans::rules(&wanted.0, &self.options);
         let doors = exposures::rules(&wanted.1, &wanted.2, &self.options);
         chains.extend(doors.chains);
