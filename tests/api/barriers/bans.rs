@@ -60,7 +60,13 @@ fn a_ban_from_the_command_line_holds_on_every_node_is_waited_for_and_counts() ->
     }
 
     ground.site.delete(&ban("again", "{}"))?;
-    ground.becomes("outside", &all, WEB, Outcome::Open)
+    ground.becomes("outside", &all, WEB, Outcome::Open)?;
+    // All that time each node took its own rules for its own.
+    for node in ["node-a", "node-b"] {
+        let metrics = ground.site.get(node, "/metrics")?;
+        assert!(!metrics.contains("podwall_repairs_total{cause=\"foreign\"}"), "{node}: {metrics}");
+    }
+    Ok(())
 }
 
 #[test]
