@@ -27,6 +27,7 @@ use crate::plan::{self, Condition, Origins, Plan};
 use crate::recheck::Barred;
 use crate::resolve;
 
+pub use barriers::BannedSet;
 use barriers::State;
 use locals::{LiveChain, Local};
 use members::LiveGroup;
@@ -200,6 +201,16 @@ impl Engine {
     /// Is the address never banned (decision B1)?
     pub fn spares(&self, address: IpAddr) -> bool {
         self.barriers.spares(address)
+    }
+
+    /// Is the ban in force on this node just now: meant here, and not over?
+    pub fn enforces(&self, ban: &BanId) -> bool {
+        self.barriers.enforces(ban)
+    }
+
+    /// The sets of bans there are, to be asked whose an element is.
+    pub fn banned_sets(&self) -> BTreeMap<SetName, BannedSet<'_>> {
+        self.barriers.sets()
     }
 
     /// The bans that hold an address on this node just now, in one direction.

@@ -42,6 +42,20 @@ pub(super) struct State {
     pub(super) tighter: Barred,
 }
 
+/// A set of bans.
+#[derive(Debug, Clone, Copy)]
+pub struct BannedSet<'p> {
+    pen: &'p Pen,
+    kind: Kind,
+}
+
+impl<'p> BannedSet<'p> {
+    /// The bans that an element stands for; several that overlap share it (decision B2).
+    pub fn behind(&self, key: &Key) -> BTreeSet<&'p BanId> {
+        self.pen.behind(self.kind, key)
+    }
+}
+
 impl State {
     pub(super) fn new(options: &Options) -> Self {
         Self { spared: Spared::of_networks(&options.never_banned), ..Self::default() }
@@ -60,6 +74,20 @@ impl State {
     /// Is the address never banned?
     pub(super) fn spares(&self, address: IpAddr) -> bool {
         self.spared.holds(address)
+    }
+
+    /// Is the ban in force just now?
+    pub(super) fn enforces(&self, ban: &BanId) -> bool {
+        self.admitted.contains_key(ban)
+    }
+
+    /// The sets of bans that hold something, and who knows of their elements.
+    pub(super) fn sets(&self) -> BTreeMap<SetName, BannedSet<'_>> {
+        let of = |(manner, family, kind): &(Manner, Family, Kind)| {
+            let pen = self.pens.get(manner)?;
+            Some((bans::set(manner, *family, *kind).0, BannedSet { pen, kind: *kind }))
+        };
+        self.banned.iter().filter_map(of).collect()
     }
 
     /// The bans that hold an address in that direction.
