@@ -39,7 +39,8 @@ impl Edit {
     /// each lookup walks (`mtype_del_cidr` of `ip_set_hash_gen.h`) moves up the wider ones behind it, one by one and
     /// with nothing held: a packet that is just then looked up misses one of them, and passes where it should not.
     fn drops_a_length(&self, held: &Ipset) -> bool {
-        if !held.create.starts_with("hash:net ") {
+        // Only those of bans change for ever: what stands beside after a crash is of the same kind then.
+        if !(held.create.starts_with("hash:net ") && held.create.ends_with(" counters")) {
             return false;
         }
         let (before, after) = (lengths(held.members.iter()), lengths(self.left(held).into_iter()));
