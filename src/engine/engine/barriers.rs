@@ -13,7 +13,7 @@ use crate::model::{Ban, BanId, Exposure, Named, NodeName, Pod, Service, Text};
 use crate::options::Options;
 use crate::recheck::Barred;
 use crate::resolve::bans::{Kind, Manner, Pen, Place, Spared, Touched, manners};
-use crate::resolve::exposures::{self as openings, Door, Guard};
+use crate::resolve::exposures::{self as openings, Door, Guard, Knock};
 
 use super::Engine;
 
@@ -94,6 +94,22 @@ impl State {
     pub(super) fn holders_of(&self, address: IpAddr, way: Way) -> BTreeSet<BanId> {
         let pens = self.pens.iter().filter(|(manner, _)| manner.way == way);
         pens.flat_map(|(_, pen)| pen.holders(address).cloned()).collect()
+    }
+
+    /// Those whose manner has that tail.
+    pub(super) fn holders_in(&self, tail: &ChainName, address: IpAddr) -> BTreeSet<BanId> {
+        let family = Family::of(&address);
+        let pens = self.pens.iter().filter(|(manner, _)| bans::tail(manner, family) == *tail);
+        pens.flat_map(|(_, pen)| pen.holders(address).cloned()).collect()
+    }
+
+    /// The Services behind a door that this chain keeps.
+    pub(super) fn behind(&self, keeper: &ChainName, knock: &Knock) -> Vec<&Named> {
+        let family = Family::of(&knock.address);
+        let kept = |(door, guard): &(Door, Guard)| {
+            knock.is_at(door) && (*keeper == names::refused() || exposures::name(guard, family) == *keeper)
+        };
+        self.doors.iter().filter(|(_, doors)| doors.iter().any(kept)).map(|(service, _)| service).collect()
     }
 }
 
