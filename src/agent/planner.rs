@@ -5,11 +5,12 @@
 //! and not a longer queue.
 mod clock;
 mod gathering;
+mod hits;
+mod kinds;
 mod relief;
 mod remarks;
 mod teaching;
 mod telling;
-mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -30,14 +31,13 @@ use super::pace::Pace;
 use super::reports::Reports;
 use super::work::{Outcome, Standing, Wanted, Work, Works};
 use crate::telemetry::health::{Concern, Worker};
-use crate::telemetry::metrics::Kind;
 use crate::telemetry::server::Telemetry;
 use clock::Clock;
-use gathering::Gathering;
-use remarks::remarks;
+use gathering::{Gathering, away};
+use hits::Hits;
+use remarks::Revisit;
 use teaching::Teaching;
 use telling::Telling;
-use words::{away, kind};
 
 /// How often the planner turns even if nothing happens.
 const TICK: Duration = Duration::from_secs(5);
@@ -77,6 +77,7 @@ pub struct Planner {
     works: Works,
     telling: Telling,
     teaching: Teaching,
+    hits: Hits,
     gathering: Gathering,
     phase: Phase,
     pace: Pace,
@@ -122,6 +123,7 @@ impl Planner {
             works: setup.works,
             telling: Telling::new(setup.sheet),
             teaching: Teaching::new(setup.classroom),
+            hits: Hits::default(),
             gathering: Gathering::new(setup.feeds),
             phase: Phase::Gathering,
             pace: Pace::default(),
@@ -173,8 +175,7 @@ impl Planner {
 
     fn take_in(&mut self, Stamped { input, at }: Stamped) {
         match input {
-            Input::Object { change, mut warnings } => {
-                warnings.extend(remarks(&self.engine, &change));
+            Input::Object { change, warnings } => {
                 self.reports.object(&change, warnings);
                 self.locals.object(&change);
                 self.change(change, at);
@@ -202,10 +203,16 @@ impl Planner {
     }
 
     fn change(&mut self, change: Change, at: Moment) {
-        self.telemetry.metrics.changes.get_or_create(&kind(&change).into()).inc();
+        self.telemetry.metrics.changes.get_or_create(&kinds::kind(&change).into()).inc();
         self.oldest.get_or_insert(at);
         self.teaching.note(&change);
+        let revisit = match self.phase {
+            // All are looked at once everything was read.
+            Phase::Gathering => Revisit::Nothing,
+            Phase::Adopting | Phase::Following | Phase::Ended => Revisit::after(&change, &self.engine),
+        };
         self.engine.apply(change);
+        revisit.carry_out(&self.engine, &mut self.reports);
     }
 
     fn watch(&mut self, feed: Feed, away: Option<String>, at: Moment) {
@@ -244,6 +251,10 @@ impl Planner {
                 self.phase = self.phase.lost();
                 self.telling.marks.lost();
                 self.refuse(chains);
+            }
+            Outcome::Hits(hits) => {
+                let told = self.hits.take(hits, &self.engine, &self.telemetry.metrics);
+                self.telling.sheet.hits(told);
             }
             Outcome::TornDown => {
                 self.phase = Phase::Ended;
@@ -313,6 +324,7 @@ impl Planner {
             for lesson in self.teaching.adopt() {
                 self.change(Change::Learned(lesson), Moment::now());
             }
+            Revisit::All.carry_out(&self.engine, &mut self.reports);
             // Reading everything for the first time is not lag.
             self.oldest = None;
         }
@@ -443,16 +455,7 @@ impl Planner {
 
     fn count(&self) {
         let (cluster, metrics) = (self.engine.cluster(), &self.telemetry.metrics);
-        let counts = [
-            (Kind::Pod, cluster.pods().count()),
-            (Kind::Namespace, cluster.namespaces().count()),
-            (Kind::Node, cluster.nodes().count()),
-            (Kind::Policy, cluster.policies().count()),
-            (Kind::Ban, cluster.bans().count()),
-            (Kind::Service, cluster.services().count()),
-            (Kind::Exposure, cluster.exposures().count()),
-        ];
-        for (kind, count) in counts {
+        for (kind, count) in kinds::counts(cluster) {
             metrics.objects.get_or_create(&kind.into()).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.telling.sheet.nodes(cluster.nodes().count());

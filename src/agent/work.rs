@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use podwall_engine::model::ListId;
 use podwall_engine::{Barred, Update};
-use podwall_ruleset::{ChainName, Deadline, ForeignChange, Ruleset};
+use podwall_ruleset::{ChainName, Deadline, ForeignChange, Hit, Ruleset};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -75,6 +75,8 @@ pub enum Outcome {
     Lost,
     /// The kernel refuses these chains, with its reasons: shut whoever would enter one, then send what is wanted.
     Refused(BTreeMap<ChainName, String>),
+    /// How often elements of bans were met, as the kernel counts; those never met are left out.
+    Hits(Vec<Hit>),
     /// The rules were taken away on request.
     TornDown,
 }

@@ -147,7 +147,11 @@ impl Case {
                 self.engine.apply(Change::Refused(chains.into_keys().collect()));
                 self.give_whole();
             }
-            Outcome::Done | Outcome::TornDown | Outcome::Judged(_) | Outcome::Learned(_) => {}
+            Outcome::Done
+            | Outcome::TornDown
+            | Outcome::Judged(_)
+            | Outcome::Learned(_)
+            | Outcome::Hits(_) => {}
         }
     }
 

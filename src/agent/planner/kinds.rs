@@ -1,22 +1,9 @@
-//! What things are called: watches that are away, and kinds of changes.
-use std::collections::BTreeMap;
+//! Under which label objects and their changes are counted.
+use podwall_engine::{Change, Cluster};
 
-use podwall_engine::Change;
-
-use super::super::input::Feed;
 use crate::telemetry::metrics::Kind;
 
-/// The watches that are away, those with one reason together.
-pub(super) fn away(stale: &BTreeMap<Feed, String>) -> Option<String> {
-    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (feed, reason) in stale {
-        by_reason.entry(reason).or_default().push(feed.as_str());
-    }
-    let words = by_reason.iter().map(|(reason, feeds)| format!("{}: {reason}", feeds.join(", ")));
-    let words: Vec<String> = words.collect();
-    (!words.is_empty()).then(|| format!("not watching {}", words.join("; ")))
-}
-
+/// The label of a change.
 pub(super) const fn kind(change: &Change) -> Kind {
     match change {
         Change::Pod(_) | Change::PodGone(_) => Kind::Pod,
@@ -34,4 +21,17 @@ pub(super) const fn kind(change: &Change) -> Kind {
         | Change::GraceOver
         | Change::Refused(_) => Kind::Agent,
     }
+}
+
+/// How many objects of each kind are known.
+pub(super) fn counts(cluster: &Cluster) -> [(Kind, usize); 7] {
+    [
+        (Kind::Pod, cluster.pods().count()),
+        (Kind::Namespace, cluster.namespaces().count()),
+        (Kind::Node, cluster.nodes().count()),
+        (Kind::Policy, cluster.policies().count()),
+        (Kind::Ban, cluster.bans().count()),
+        (Kind::Service, cluster.services().count()),
+        (Kind::Exposure, cluster.exposures().count()),
+    ]
 }
