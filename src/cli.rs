@@ -6,8 +6,10 @@ pub mod ban;
 pub mod cluster;
 pub mod demo;
 pub mod dns;
+pub mod domains;
 pub mod error;
 pub mod explain;
+pub mod import;
 pub mod objects;
 pub mod operator;
 pub mod output;
@@ -48,6 +50,8 @@ enum Command {
     Agent(Box<agent::Agent>),
     Operator(operator::Operator),
     Dns(dns::Dns),
+    Domains(domains::Domains),
+    Import(import::Import),
     Demo(demo::Demo),
     Render(render::Render),
     Explain(explain::Explain),
@@ -83,6 +87,8 @@ impl Command {
             Self::Agent(agent) => agent.run(),
             Self::Operator(operator) => operator.run(),
             Self::Dns(dns) => dns.run(),
+            Self::Domains(domains) => domains.run(),
+            Self::Import(import) => import.run(),
             Self::Demo(demo) => demo.run(),
             Self::Render(render) => render.run(),
             Self::Explain(explain) => explain.run(),

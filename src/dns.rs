@@ -13,6 +13,7 @@
 pub mod book;
 pub mod exchange;
 pub mod house;
+pub mod ledger;
 pub mod link;
 pub mod lo;
 pub mod memory;
@@ -91,13 +92,16 @@ pub fn run(settings: Settings) -> Result<(), DnsError> {
         let detour = Detour::open(Proxy { v4: settings.proxy.v4, v6: settings.proxy.v6 })?;
         let metrics = Arc::new(Metrics::default());
         tracing::info!(v4 = %settings.proxy.v4, v6 = %settings.proxy.v6, "podwall dns {} starts", env!("CARGO_PKG_VERSION"));
+        let view = ledger::bind(&settings.state_dir).map_err(failed("opening the socket of podwall domains"))?;
         let house = House::new(settings, detour, Arc::clone(&metrics));
+        let exchange = house.exchange();
         let mut terminate = signal(SignalKind::terminate()).map_err(failed("listening for signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("listening for signals"))?;
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping; queries go to their servers directly"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping; queries go to their servers directly"),
             served = metrics::serve(http, metrics) => served.map_err(failed("serving metrics"))?,
+            () = ledger::serve(view, exchange) => {}
             () = house.run() => {}
         }
         Ok(())

@@ -11,6 +11,7 @@
 
 pub mod ban;
 pub mod condition;
+pub mod csv;
 pub mod definitions;
 pub mod domain_policy;
 pub mod exposure;

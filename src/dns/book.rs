@@ -38,6 +38,11 @@ impl Pages {
         self.readers.get(&address)
     }
 
+    /// Is a pod of this name in it?
+    pub fn knows(&self, pod: &str) -> bool {
+        self.readers.values().any(|reader| reader.pod == pod)
+    }
+
     /// Addresses whose queries are taken.
     pub fn pods(&self) -> BTreeSet<IpAddr> {
         self.readers.keys().copied().collect()

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::Settings;
 use super::book::Pages;
+use super::ledger::{Entry, Ledger, Open, Outcome};
 use super::link::Link;
 use super::memory::Memory;
 use super::message::{self, Question, Reply};
@@ -35,6 +36,7 @@ pub struct Exchange {
     pages: RwLock<Arc<Pages>>,
     turned: Notify,
     memory: Mutex<Memory>,
+    ledger: Mutex<Ledger>,
     open: Mutex<BTreeMap<IpAddr, usize>>,
     link: Link,
     agent_is_there: AtomicBool,
@@ -50,6 +52,7 @@ impl Exchange {
             pages: RwLock::default(),
             turned: Notify::new(),
             memory: Mutex::default(),
+            ledger: Mutex::default(),
             open: Mutex::default(),
             link,
             agent_is_there: AtomicBool::new(false),
@@ -78,7 +81,14 @@ impl Exchange {
 
     /// Forgets what has ended.
     pub fn sweep(&self) {
-        self.memory().sweep(now());
+        let (pages, now) = (self.pages(), now());
+        self.memory().sweep(now);
+        self.ledger().sweep(now, |pod| pages.knows(pod));
+    }
+
+    /// What pods asked for and got.
+    pub fn page(&self) -> Vec<Entry> {
+        self.ledger().page(now())
     }
 
     /// The answer for a pod; `None`: it gets none, and asks again.
@@ -149,13 +159,18 @@ impl Exchange {
         let bounds = (&self.cluster, self.lifetimes, now);
         let lessons = match teaching::judge(pages, reader, &question.name, &given, bounds) {
             Judgement::Unlisted => {
-                tracing::debug!(pod = reader.pod, name = %question.name, nearest = ?pages.nearest(reader, &question.name), "no policy lists it");
+                let nearest = pages.nearest(reader, &question.name);
+                self.note(reader, question, (Outcome::Unlisted, nearest), &[]);
                 return Ok(());
             }
-            Judgement::Teaches(lessons) if lessons.is_empty() => return Ok(()),
+            Judgement::Teaches(lessons) if lessons.is_empty() => {
+                self.note(reader, question, (Outcome::Unresolved, None), &[]);
+                return Ok(());
+            }
             Judgement::Teaches(lessons) => lessons,
             Judgement::Rebinds(address) => {
                 tracing::warn!(pod = reader.pod, name = %question.name, %address, "a private address for a public name: refused");
+                self.note(reader, question, (Outcome::Refused, None), &[]);
                 return Err(Refusal::Rebinding);
             }
         };
@@ -163,13 +178,41 @@ impl Exchange {
         let missing = self.memory().missing(&lessons, wanted);
         if missing.is_empty() {
             self.metrics.known.inc();
+            self.note(reader, question, (Outcome::Open, None), &[]);
             return Ok(());
         }
         if self.memory().is_full(&missing) {
             tracing::warn!(pod = reader.pod, name = %question.name, "it holds as many addresses as it may");
             return Err(Refusal::Full);
         }
-        self.confirm(&lessons, missing, now).await
+        let opened: Vec<Open> = missing
+            .iter()
+            .map(|told| Open { address: told.address, pod: told.pod, ends: told.ends })
+            .collect();
+        let confirmed = self.confirm(&lessons, missing, now).await;
+        match confirmed {
+            Ok(()) => self.note(reader, question, (Outcome::Open, None), &opened),
+            Err(_) => self.note(reader, question, (Outcome::Refused, None), &[]),
+        }
+        confirmed
+    }
+
+    fn note(
+        &self,
+        reader: &Reader,
+        question: &Question,
+        (outcome, nearest): (Outcome, Option<String>),
+        open: &[Open],
+    ) {
+        self.ledger().note((&reader.pod, question.name.as_str()), outcome, nearest, open);
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pages(&self) -> Arc<Pages> {
+        Arc::clone(&self.pages.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn confirm(&self, lessons: &[Told], missing: Vec<Told>, now: u64) -> Result<(), Refusal> {
@@ -195,7 +238,7 @@ impl Exchange {
         let until = tokio::time::Instant::now() + UNKNOWN;
         loop {
             let turned = self.turned.notified();
-            let pages = Arc::clone(&self.pages.read().unwrap_or_else(PoisonError::into_inner));
+            let pages = self.pages();
             if let Some(reader) = pages.reader(pod).cloned() {
                 return Some((pages, reader));
             }

@@ -42,6 +42,11 @@ impl House {
         Self { settings, detour, exchange, news, ports: BTreeMap::new(), metrics }
     }
 
+    /// What all queries share.
+    pub fn exchange(&self) -> Arc<Exchange> {
+        Arc::clone(&self.exchange)
+    }
+
     /// Turns until the conversation with the agent ends, which it does not.
     pub async fn run(mut self) {
         let mut renewal = tokio::time::interval(RENEWAL);

@@ -264,9 +264,15 @@ impl Cluster {
         self.nodes.values()
     }
 
-    /// A policy.
+    /// A policy; one of annotations is its pod's.
     pub fn policy(&self, id: &PolicyId) -> Option<&Arc<Policy>> {
-        self.policies.get(id)
+        match id.kind {
+            PolicyKind::NetworkPolicy | PolicyKind::DomainPolicy => self.policies.get(id),
+            PolicyKind::Annotations => {
+                let own = self.pods_in(&id.namespace).filter(|pod| pod.name == id.name);
+                own.filter_map(|pod| pod.own.as_ref()).next()
+            }
+        }
     }
 
     /// Every policy, in order of tier, namespace, name.

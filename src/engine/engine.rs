@@ -25,6 +25,7 @@ use crate::model::ban::{BanId, Way};
 use crate::model::{Labels, Named, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
 use crate::options::Options;
 use crate::plan::{self, Condition, Origins, Plan};
+use crate::readers::{self, Book};
 use crate::recheck::Barred;
 use crate::resolve;
 use crate::resolve::exposures::Knock;
@@ -239,6 +240,11 @@ impl Engine {
             all.filter(|exposure| exposure.chooses(service)).map(|exposure| exposure.id.clone())
         });
         choosing.collect()
+    }
+
+    /// What the node's DNS proxy must know.
+    pub fn book(&self) -> Book {
+        readers::book(&self.cluster, self.locals.keys().copied(), &self.node, &self.options)
     }
 
     /// Where every chain and rule now in the ruleset comes from.

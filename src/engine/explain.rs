@@ -241,7 +241,7 @@ impl Case<'_> {
         let rule = policy.rules(direction)?.get(origin.index)?;
         Some(Decided {
             policy: origin.policy.to_string(),
-            rule: format!("{direction}[{}]", origin.index),
+            rule: words::place(policy, direction, origin.index),
             text: describe_rule(rule, direction),
         })
     }

@@ -84,7 +84,10 @@ pub fn object(raw: &Value) -> Result<Option<(Change, Vec<Warning>)>, Warning> {
     let kind = raw.get("kind").and_then(Value::as_str).unwrap_or_default();
     let group = raw.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     let change = match (group, kind) {
-        ("v1", "Pod") => (Change::Pod(pod(&typed(raw, "Pod")?)?), Vec::new()),
+        ("v1", "Pod") => {
+            let (pod, warnings) = pod(&typed(raw, "Pod")?)?;
+            (Change::Pod(pod), warnings)
+        }
         ("v1", "Namespace") => {
             let (name, labels) = namespace(&typed(raw, "Namespace")?);
             (Change::Namespace(name, labels), Vec::new())

@@ -104,6 +104,8 @@ pub struct Pod {
     pub ports: Vec<NamedPort>,
     /// Ports its node answers for, sorted.
     pub host_ports: Vec<HostPort>,
+    /// What its own annotations ask for, which govern it alone.
+    pub own: Option<Arc<Policy>>,
 }
 
 impl Pod {

@@ -56,14 +56,17 @@ pub enum PrivateAnswers {
     Allow,
 }
 
-/// The book of a node.
-pub fn book(cluster: &Cluster, node: &NodeName, options: &Options) -> Book {
+/// The book of a node, whose pods have these addresses.
+pub(crate) fn book(
+    cluster: &Cluster,
+    addresses: impl Iterator<Item = IpAddr>,
+    node: &NodeName,
+    options: &Options,
+) -> Book {
     let mut book = Book::default();
-    if !cluster.policies().any(|policy| asks_for_names(policy.rules(Direction::Egress).unwrap_or_default())) {
-        return book;
-    }
     let cluster_dns = cluster_dns(cluster, options);
-    for (address, pod) in cluster.addresses().filter(|(_, pod)| resolve::local(pod, node)) {
+    let owned = addresses.filter_map(|address| Some((address, cluster.owner(address)?)));
+    for (address, pod) in owned.filter(|(_, pod)| resolve::local(pod, node)) {
         if let Some(reader) = reader(cluster, pod, &cluster_dns, &mut book.lists) {
             book.readers.insert(address, reader);
         }
@@ -82,13 +85,6 @@ pub fn cluster_dns(cluster: &Cluster, options: &Options) -> BTreeSet<IpAddr> {
         .flat_map(|service| service.inside.iter().copied())
         .chain(options.cluster_dns.iter().copied())
         .collect()
-}
-
-fn asks_for_names(rules: &[crate::model::PolicyRule]) -> bool {
-    rules.iter().any(|rule| match &rule.peers {
-        Peers::Any => false,
-        Peers::List(peers) => peers.iter().any(|peer| peer.dns_proxy().is_some()),
-    })
 }
 
 fn reader(

@@ -52,7 +52,8 @@ pub fn governing(cluster: &Cluster, pod: &Pod, direction: Direction) -> Governin
         found.sort_by(|a, b| a.priority.cmp(&b.priority).then_with(|| a.id.cmp(&b.id)));
         found
     };
-    let namespace = of(Tier::Namespace);
+    let mut namespace = of(Tier::Namespace);
+    namespace.extend(pod.own.iter().filter(|own| own.rules(direction).is_some()).cloned());
     let baseline = if namespace.is_empty() { of(Tier::Baseline) } else { Vec::new() };
     Governing { admin: of(Tier::Admin), namespace, baseline }
 }

@@ -12,7 +12,7 @@ use crate::site::{Failure, Site, namespace};
 use helm::{Helm, of_kind};
 
 /// Every value that changes what is rendered, on its other side.
-const BRANCHES: [&str; 16] = [
+const BRANCHES: [&str; 18] = [
     "",
     "agent.backend=iptables",
     "agent.backend=nftables,agent.pending=all,agent.established=keep,agent.logFormat=json",
@@ -27,6 +27,8 @@ const BRANCHES: [&str; 16] = [
     "operator.enabled=false",
     "operator.replicas=2,operator.logFormat=json,operator.tolerations=null,operator.nodeSelector=null",
     "teardown.enabled=false",
+    "dns.enabled=false",
+    "dns.clusterDomain=corp.example,dns.shortest=5,dns.longest=60,dns.extraArgs={--state-dir=/run/elsewhere},dns.podLabels.team=net",
     "metrics.podMonitor.enabled=true,metrics.podMonitor.labels.release=prometheus,dashboard.enabled=true",
     "metrics.serviceMonitor.enabled=true,dashboard.enabled=true,dashboard.annotations.folder=net",
 ];

@@ -74,6 +74,18 @@ fn a_name_opens_its_addresses_to_the_pod_that_asked_and_nothing_else() {
     let curl = format!("curl -s --http0.9 --max-time 1 http://api.example.com:{WEB}/here");
     let (said, _) = ground.run("blue/bee", &curl);
     assert!(said.contains("GET /here"), "{said}");
+    let told = ground.told("blue/ant");
+    let row = |name: &str| told.iter().find(|row| row["name"] == name).cloned().unwrap_or_default();
+    let api = row("api.example.com");
+    assert_eq!((&api["outcome"], &api["address"]), (&json!("open"), &json!("198.18.1.1")), "{told:?}");
+    assert!(api["packets"].as_u64() > Some(0) && api["seconds_left"].as_u64() > Some(60), "{api}");
+    let unlisted = row("wild.example.com");
+    assert_eq!(
+        (&unlisted["outcome"], &unlisted["nearest"]),
+        (&json!("unlisted"), &json!("*.wild.example.com")),
+        "{told:?}"
+    );
+    assert_eq!(row("inside.example.com")["outcome"], "refused");
 }
 
 #[test]

@@ -23,7 +23,7 @@ mod refusal;
 mod sweep;
 mod uapi;
 
-pub use backend::{Guard, Nftables, Options};
+pub use backend::{Guard, Nftables, Options, hits};
 pub use detour::{Detour, LIFE, Proxy};
 pub use lower::Encoder;
 pub use monitor::{Monitor, Notice};

@@ -212,6 +212,7 @@ fn pod(number: u8) -> Change {
         started: None,
         ports: Vec::new(),
         host_ports: Vec::new(),
+        own: None,
     })
 }
 

@@ -84,6 +84,7 @@ fn isolating() -> Ruleset {
         started: None,
         ports: Vec::new(),
         host_ports: Vec::new(),
+        own: None,
     }));
     engine.apply(podwall_engine::Change::Policy(Policy {
         id: PolicyId {

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use podwall_engine::model::{ListId, PodUid};
-use podwall_engine::readers::book;
 use podwall_engine::{Change, Engine, Lesson};
 use podwall_ruleset::Deadline;
 use tokio::sync::oneshot;
@@ -71,8 +70,7 @@ impl Teaching {
     /// Publishes the book if it is another one; must rules wait for it to be read?
     pub(super) fn publish(&mut self, engine: &Engine, now: Instant) -> bool {
         if std::mem::take(&mut self.dirty)
-            && let Some(revision) =
-                self.classroom.publish(book(engine.cluster(), engine.node(), engine.options()))
+            && let Some(revision) = self.classroom.publish(engine.book())
             && self.classroom.is_attended()
         {
             self.reading = Some((revision, now + READING));

@@ -62,8 +62,8 @@ impl Mirrored for Pods {
     }
 
     fn read(object: Pod) -> Read<PodUid> {
-        let pod = ingest::pod(&object)?;
-        Ok((pod.uid.clone(), Change::Pod(pod), Vec::new()))
+        let (pod, warnings) = ingest::pod(&object)?;
+        Ok((pod.uid.clone(), Change::Pod(pod), warnings))
     }
 
     fn gone(key: PodUid) -> Change {

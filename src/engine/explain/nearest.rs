@@ -54,7 +54,7 @@ pub(super) fn nearest(
             if best.as_ref().is_none_or(|(known, _)| rank > *known) {
                 let found = Nearest {
                     policy: policy.id.to_string(),
-                    rule: format!("{direction}[{}]", rule.index),
+                    rule: words::place(policy, direction, rule.index),
                     text: words::describe_rule(rule, direction),
                     misses,
                 };

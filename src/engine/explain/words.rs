@@ -3,8 +3,8 @@ use podwall_ruleset::PortRange;
 use podwall_ruleset::packet::Transport;
 
 use crate::model::{
-    Action, Direction, IpBlock, Labels, Peer, PeerSelector, Peers, PolicyRule, PortMatch, PortSpec, Ports,
-    Requirement, Scope, Selector,
+    Action, Direction, IpBlock, Labels, Peer, PeerSelector, Peers, Policy, PolicyKind, PolicyRule, PortMatch,
+    PortSpec, Ports, Requirement, Scope, Selector,
 };
 
 use super::nearest::Asked;
@@ -29,6 +29,29 @@ pub fn describe_rule(rule: &PolicyRule, direction: Direction) -> String {
         Action::Pass => "passes on",
     };
     format!("{verb} {} {}", ports(&rule.ports), peers(&rule.peers, direction))
+}
+
+/// Where a rule stands in its object: `egress[1]`, or the field it follows from.
+pub(super) fn place(policy: &Policy, direction: Direction, index: usize) -> String {
+    let asks = |rule: &PolicyRule| match &rule.peers {
+        Peers::Any => false,
+        Peers::List(list) => list.iter().any(|peer| peer.dns_proxy().is_some()),
+    };
+    // What follows from its servers stands behind its own rules.
+    let dns = policy.rules(direction).unwrap_or_default().iter().position(asks);
+    match (policy.id.kind, direction) {
+        (PolicyKind::DomainPolicy | PolicyKind::Annotations, Direction::Ingress) => {
+            "listeningPorts".to_owned()
+        }
+        (PolicyKind::DomainPolicy | PolicyKind::Annotations, Direction::Egress)
+            if dns.is_some_and(|first| index >= first) =>
+        {
+            "dnsServers".to_owned()
+        }
+        (PolicyKind::DomainPolicy | PolicyKind::Annotations | PolicyKind::NetworkPolicy, _) => {
+            format!("{direction}[{index}]")
+        }
+    }
 }
 
 pub(super) fn wrong_port(rule: &PolicyRule, asked: Transport) -> String {

@@ -1,10 +1,13 @@
 //! DomainPolicy to model: always isolates egress, ingress only where it names listening ports.
 use std::collections::BTreeSet;
 
+use podwall_crd::LabelSelector;
+use podwall_crd::csv::{ANNOTATION, Variables};
 use podwall_crd::domain_policy::PrivateAnswers;
+use podwall_crd::meta::ObjectMeta;
 use podwall_crd::read::{self, DomainOrder, DomainPortOrder, DomainRuleOrder};
 use podwall_ruleset::{Digest, PortRange, Protocol, RuleId};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::model::domain::Private;
 use crate::model::{
@@ -28,6 +31,26 @@ pub fn domain_policy(object: &Value) -> Result<Ingested, Warning> {
     let read = read::domain_policy(object);
     let policy = policy(&named, &read.asks);
     Ok(Ingested { policy, warnings: warnings(&named, read.problems) })
+}
+
+/// What a pod's own annotations ask for. What is unclear in them shuts the pod in, and is told.
+pub(super) fn of_annotations(meta: &ObjectMeta) -> Option<(Policy, Vec<Warning>)> {
+    let annotations = meta.annotations.as_ref()?;
+    let told =
+        Variables::from_lookup(|name| annotations.get(&format!("{ANNOTATION}{name}")).map(String::as_str))?;
+    let named = super::reference(meta, "Pod");
+    let (order, warnings) = match told.spec(LabelSelector::default()) {
+        Ok(spec) => (read::domain_policy(&json!({"spec": spec})).asks, Vec::new()),
+        Err(problem) => {
+            let problem = format!("{problem}; nothing is allowed");
+            let field = format!("metadata.annotations[{ANNOTATION}*]");
+            let closed = read::domain_policy(&Value::Null).asks;
+            (closed, vec![Warning { object: named.clone(), field, problem }])
+        }
+    };
+    let mut own = policy(&named, &order);
+    own.id.kind = PolicyKind::Annotations;
+    Some((own, warnings))
 }
 
 fn policy(named: &ObjectRef, order: &DomainOrder) -> Policy {

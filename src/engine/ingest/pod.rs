@@ -1,5 +1,6 @@
 //! Pod to model (policy-semantics section 6).
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use podwall_crd::Pod;
 use podwall_crd::upstream::pod::{Container, PodSpec, PodStatus};
@@ -9,10 +10,11 @@ use crate::model::service::HostPort;
 use crate::model::{self, Life, NamedPort, Network, NodeName, Text};
 use crate::warning::Warning;
 
+use super::domain_policy::of_annotations;
 use super::{address, labels, namespace_of, reference, uid};
 
-/// A pod. Only one without a name is refused.
-pub fn pod(pod: &Pod) -> Result<model::Pod, Warning> {
+/// A pod, and what is wrong with its annotations. Only one without a name is refused.
+pub fn pod(pod: &Pod) -> Result<(model::Pod, Vec<Warning>), Warning> {
     let meta = &pod.metadata;
     let Some(name) = meta.name.as_deref().filter(|name| !name.is_empty()) else {
         return Err(Warning {
@@ -29,7 +31,9 @@ pub fn pod(pod: &Pod) -> Result<model::Pod, Warning> {
         Some(_) => Life::Terminating,
         None => Life::Live,
     };
-    Ok(model::Pod {
+    let (own, warnings) =
+        of_annotations(meta).map_or((None, Vec::new()), |(own, warnings)| (Some(own), warnings));
+    let pod = model::Pod {
         uid: uid(meta),
         namespace: namespace_of(meta),
         name: Text::from(name),
@@ -41,7 +45,9 @@ pub fn pod(pod: &Pod) -> Result<model::Pod, Warning> {
         started: status.start_time.as_deref().map(Text::from),
         ports: named_ports(&spec),
         host_ports: host_ports(&spec),
-    })
+        own: own.map(Arc::new),
+    };
+    Ok((pod, warnings))
 }
 
 /// At most one of each family. A `podIP` that does not lead the list is believed alone, as the API server does for

@@ -68,6 +68,8 @@ pub enum PolicyKind {
     NetworkPolicy,
     /// `podwall.dev`.
     DomainPolicy,
+    /// Annotations of the pod of that name, which say what a DomainPolicy for it alone would.
+    Annotations,
 }
 
 impl PolicyKind {
@@ -76,6 +78,7 @@ impl PolicyKind {
         match self {
             Self::NetworkPolicy => "NetworkPolicy",
             Self::DomainPolicy => "DomainPolicy",
+            Self::Annotations => "Pod",
         }
     }
 }
@@ -84,7 +87,8 @@ impl fmt::Display for PolicyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             PolicyKind::NetworkPolicy => {}
-            PolicyKind::DomainPolicy => write!(f, "DomainPolicy ")?,
+            PolicyKind::DomainPolicy => f.write_str("DomainPolicy ")?,
+            PolicyKind::Annotations => f.write_str("annotations of pod ")?,
         }
         if self.namespace.is_empty() {
             f.write_str(&self.name)

@@ -128,6 +128,6 @@ fn objects_as_large_as_an_api_server_takes_are_read_and_judged() {
     assert!(!passes(&engine, "192.0.2.1", "10.244.1.5"));
     let (mut engine, _) = node(&[policy(&json!({}))]);
     let named = pod(&"n".repeat(253), &["10.244.1.5"]);
-    engine.apply(Change::Pod(ingest::pod(&serde_json::from_value(named).unwrap()).unwrap()));
+    engine.apply(Change::Pod(ingest::pod(&serde_json::from_value(named).unwrap()).unwrap().0));
     assert!(!passes(&engine, "192.0.2.1", "10.244.1.5"));
 }

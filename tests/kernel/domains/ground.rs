@@ -157,6 +157,16 @@ impl Ground {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What `podwall domains` tells of a pod.
+    pub fn told(&self, pod: &str) -> Vec<Value> {
+        let netns = self.rig.lab.node("east").unwrap().netns();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
+        command.args(["domains", pod, "--output", "json", "--state-dir"]).arg(self.agents.state("east"));
+        let output = netns.run(|| command.output()).unwrap().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     pub fn pod(&self, name: &str) -> Netns {
         self.rig.lab.pod(name).unwrap().netns().clone()
     }

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use podwall_engine::model::PodUid;
 use podwall_engine::options::DnsProxy;
-use podwall_engine::readers::{Book, book};
+use podwall_engine::readers::Book;
 use podwall_engine::{Change, Lesson, Options, ingest};
 use podwall_ruleset::packet::Packet;
 use podwall_ruleset::{Deadline, Family, Hook, PortRange};
@@ -38,8 +38,7 @@ fn addresses(world: &World, pod: &str) -> Vec<IpAddr> {
 }
 
 fn book_of(world: &World, node: &str) -> Book {
-    let engine = world.engine(node);
-    book(engine.cluster(), engine.node(), engine.options())
+    world.engine(node).book()
 }
 
 /// The pod learns the address for every list of names it may use.
@@ -232,4 +231,29 @@ fn the_book_names_whom_a_pod_may_ask_and_for_what() {
     let [list] = reader.lists.iter().collect::<Vec<_>>()[..] else { panic!("{reader:?}") };
     assert_eq!(book.lists[list].patterns, ["api.example.com"]);
     assert_eq!(book.lists[list].policies, ["x/one".to_owned()].into());
+}
+
+#[test]
+fn annotations_of_a_pod_say_what_a_policy_for_it_alone_would() {
+    let mut world = World::standard();
+    let annotated = |text: &str| {
+        let mut pod = World::place(super::manifest::pod("x/a").labels("pod=a"), 0);
+        pod.0["metadata"]["annotations"] = serde_saphyr::from_str::<Value>(text).unwrap();
+        pod
+    };
+    world.pod(annotated(
+        "{podwall.dev/hosts_csv: api.example.com, podwall.dev/listening_ports_csv: '80', podwall.dev/extra_whitelist_ips_csv: '192.0.2.7, 2001:db8::7'}",
+    ));
+    // The cluster's DNS is nowhere here, so nobody's queries are taken; what is learned is learned all the same.
+    assert!(world.open("x/a", "outside", "tcp/1") && !out(&world, "x/a", API, "tcp/443"));
+    for peer in ALL_BUT_XA.split(' ') {
+        assert!(world.open(peer, "x/a", "tcp/80") && !world.open(peer, "x/a", "tcp/81"), "{peer}");
+    }
+    assert!(world.open("x/a", "x/b", "tcp/80") == world.open("x/a", "y/b", "tcp/80"));
+    assert!(!world.open("x/a", "x/b", "tcp/80") && world.open("x/b", "y/a", "tcp/80"));
+    world.pod(World::place(super::manifest::pod("x/a").labels("pod=a"), 0));
+    assert!(world.open("x/a", "x/b", "tcp/80") && world.open("y/a", "x/a", "tcp/81"));
+    let warnings = world.put_odd(&annotated("{podwall.dev/listening_ports_csv: '80'}").0);
+    assert!(warnings[0].problem.contains("hosts_csv names no host"), "{warnings:?}");
+    assert!(!world.open("x/a", "outside", "tcp/1") && !world.open("y/a", "x/a", "tcp/80"));
 }
