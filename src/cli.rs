@@ -10,6 +10,7 @@ pub mod domains;
 pub mod error;
 pub mod explain;
 pub mod import;
+pub mod init;
 pub mod objects;
 pub mod operator;
 pub mod output;
@@ -52,6 +53,7 @@ enum Command {
     Dns(dns::Dns),
     Domains(domains::Domains),
     Import(import::Import),
+    Init(init::Init),
     Demo(demo::Demo),
     Render(render::Render),
     Explain(explain::Explain),
@@ -89,6 +91,7 @@ impl Command {
             Self::Dns(dns) => dns.run(),
             Self::Domains(domains) => domains.run(),
             Self::Import(import) => import.run(),
+            Self::Init(init) => init.run(),
             Self::Demo(demo) => demo.run(),
             Self::Render(render) => render.run(),
             Self::Explain(explain) => explain.run(),

@@ -232,6 +232,29 @@ fn forged_answers_open_nothing_and_do_not_stand_in_the_way_of_the_right_one() {
     }
 }
 
+#[test]
+fn an_init_container_lets_its_pod_talk_to_what_it_resolved_in_both_families_and_fails_for_what_has_no_address()
+ {
+    let everywhere =
+        json!({"podSelector": {}, "egress": [{"cidrs": ["0.0.0.0/0", "::/0"]}], "dnsServers": SERVER});
+    let Some(ground) = ground(ZONE, &everywhere, &[]) else { return };
+    assert!(ground.reaches("blue/ant", "198.18.1.5") && ground.reaches("blue/ant", "2001:db8:18::5"));
+    let podwall = env!("CARGO_BIN_EXE_podwall");
+    let (_, good) =
+        ground.run("blue/ant", &format!("{podwall} init --hosts api.example.com,nowhere.example.com"));
+    assert!(!good && ground.reaches("blue/ant", "198.18.1.5"), "nothing is written by halves");
+    let (said, good) = ground.run("blue/ant", &format!("hosts_csv=api.example.com {podwall} init"));
+    assert!(good && said.contains("198.18.1.1") && said.contains("2001:db8:18::1"), "{said}");
+    for (address, open) in
+        [("198.18.1.1", true), ("2001:db8:18::1", true), ("198.18.1.5", false), ("2001:db8:18::5", false)]
+    {
+        assert_eq!(ground.reaches("blue/ant", address), open, "{address}");
+    }
+    let (said, _) = ground.run("blue/ant", &format!("dig +short @{} other.example.com", SERVER[0]));
+    assert_eq!(said.trim(), "198.18.1.5", "its resolvers answer");
+    assert!(ground.reaches("blue/bee", "198.18.1.5"), "another pod");
+}
+
 /// `PODWALL_RATE` queries a second, for five seconds: straight to the server, by the proxy for names known to be open,
 /// and by the proxy for names that nobody asked for yet.
 #[test]
