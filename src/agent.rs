@@ -278,13 +278,14 @@ impl Agent {
             });
         }
         let feeds = self.sources(&inputs, &mut tasks)?;
+        let told = events.clone();
         let (classroom, lectern) = domains::classroom(&self.settings.state_dir);
         let planner = self.planner(feeds, events, self.reporter(&mut tasks), classroom);
         tasks.spawn(async move {
             planner.run(received, outcomes).await;
             "planner"
         });
-        let dns = domains::serve(doors.dns, lectern, inputs);
+        let dns = domains::serve(doors.dns, lectern, inputs, told);
         tasks.spawn(async move {
             dns.await;
             "socket of the DNS proxy"

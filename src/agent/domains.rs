@@ -12,14 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use podwall_engine::Lesson;
 use podwall_engine::readers::Book;
+use podwall_engine::{Lesson, ObjectRef, Warning};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::input::{Input, Inputs};
 use crate::dns::words::{Asked, SOCKET, Said};
+use crate::telemetry::events::Events;
 
 /// The file of readers in the state folder.
 const READERS: &str = "readers";
@@ -119,16 +120,16 @@ pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
 }
 
 /// Talks with every proxy that comes, until the task is dropped.
-pub async fn serve(listener: UnixListener, lectern: Lectern, inputs: Inputs) {
+pub async fn serve(listener: UnixListener, lectern: Lectern, inputs: Inputs, events: Events) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (lectern, inputs) = (lectern.clone(), inputs.clone());
+                let (lectern, inputs, events) = (lectern.clone(), inputs.clone(), events.clone());
                 tokio::spawn(async move {
                     let proxies = Arc::clone(&lectern.proxies);
                     proxies.fetch_add(1, Ordering::Relaxed);
                     tracing::info!("a DNS proxy is there");
-                    if let Err(error) = talk(stream, lectern, inputs).await {
+                    if let Err(error) = talk(stream, lectern, &inputs, &events).await {
                         tracing::info!(%error, "the DNS proxy is gone");
                     }
                     proxies.fetch_sub(1, Ordering::Relaxed);
@@ -142,7 +143,7 @@ pub async fn serve(listener: UnixListener, lectern: Lectern, inputs: Inputs) {
     }
 }
 
-async fn talk(stream: UnixStream, mut lectern: Lectern, inputs: Inputs) -> io::Result<()> {
+async fn talk(stream: UnixStream, mut lectern: Lectern, inputs: &Inputs, events: &Events) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).lines();
     let (answers, mut answered) = mpsc::unbounded_channel();
@@ -152,7 +153,7 @@ async fn talk(stream: UnixStream, mut lectern: Lectern, inputs: Inputs) -> io::R
             line = lines.next_line() => {
                 let Some(line) = line? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
                 let asked = serde_json::from_str(&line).map_err(io::Error::other)?;
-                hear(asked, &inputs, &answers).await?;
+                hear(asked, (inputs, events), &answers).await?;
                 continue;
             }
             answer = answered.recv() => match answer {
@@ -174,8 +175,20 @@ async fn talk(stream: UnixStream, mut lectern: Lectern, inputs: Inputs) -> io::R
     }
 }
 
-async fn hear(asked: Asked, inputs: &Inputs, answers: &mpsc::UnboundedSender<Said>) -> io::Result<()> {
+async fn hear(
+    asked: Asked,
+    (inputs, events): (&Inputs, &Events),
+    answers: &mpsc::UnboundedSender<Said>,
+) -> io::Result<()> {
     match asked {
+        Asked::Remark { pod, uid, problem } => {
+            let (namespace, name) = pod.split_once('/').unwrap_or_default();
+            let object =
+                ObjectRef { kind: "Pod", namespace: namespace.into(), name: name.into(), uid: uid.into() };
+            tracing::info!(pod, "{problem}");
+            events.tell(&Warning { object, field: "DNS".to_owned(), problem });
+            Ok(())
+        }
         Asked::Read { revision } => inputs.send(Input::BookRead(revision)).await.map_err(io::Error::other),
         Asked::Teach { ticket, lessons } => {
             let (reply, confirmed) = oneshot::channel();

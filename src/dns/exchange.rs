@@ -37,6 +37,8 @@ pub struct Exchange {
     turned: Notify,
     memory: Mutex<Memory>,
     ledger: Mutex<Ledger>,
+    /// When something was told of a pod last.
+    remarked: Mutex<BTreeMap<String, Instant>>,
     open: Mutex<BTreeMap<IpAddr, usize>>,
     link: Link,
     agent_is_there: AtomicBool,
@@ -53,6 +55,7 @@ impl Exchange {
             turned: Notify::new(),
             memory: Mutex::default(),
             ledger: Mutex::default(),
+            remarked: Mutex::default(),
             open: Mutex::default(),
             link,
             agent_is_there: AtomicBool::new(false),
@@ -158,6 +161,8 @@ impl Exchange {
         let (given, now) = (reply.given(question), now());
         let bounds = (&self.cluster, self.lifetimes, now);
         let lessons = match teaching::judge(pages, reader, &question.name, &given, bounds) {
+            // What a search list adds to a name has no address, and is nobody's wish.
+            Judgement::Unlisted if given.addresses.is_empty() => return Ok(()),
             Judgement::Unlisted => {
                 let nearest = pages.nearest(reader, &question.name);
                 self.note(reader, question, (Outcome::Unlisted, nearest), &[]);
@@ -204,7 +209,33 @@ impl Exchange {
         (outcome, nearest): (Outcome, Option<String>),
         open: &[Open],
     ) {
-        self.ledger().note((&reader.pod, question.name.as_str()), outcome, nearest, open);
+        let name = &question.name;
+        let problem = match (outcome, &nearest) {
+            (Outcome::Open, _) => None,
+            (Outcome::Unlisted, Some(nearest)) => {
+                Some(format!("asked for {name}, which no policy lists; {nearest} comes closest"))
+            }
+            (Outcome::Unlisted, None) => Some(format!("asked for {name}, and no policy lists any name")),
+            (Outcome::Unresolved, _) => Some(format!("asked for {name}, which has no address")),
+            (Outcome::Refused, _) => Some(format!("asked for {name}; the answer was refused")),
+        };
+        let new = self.ledger().note((&reader.pod, name.as_str()), outcome, nearest, open);
+        if let Some(problem) = problem.filter(|_| new && self.may_remark(&reader.pod)) {
+            self.link.remark(&reader.pod, &reader.uid, problem);
+        }
+    }
+
+    /// Of one pod something is told every other second at most.
+    fn may_remark(&self, pod: &str) -> bool {
+        const PACE: Duration = Duration::from_secs(2);
+        let mut remarked = self.remarked.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        remarked.retain(|_, last| now.duration_since(*last) < PACE);
+        let may = !remarked.contains_key(pod);
+        if may {
+            remarked.insert(pod.to_owned(), now);
+        }
+        may
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

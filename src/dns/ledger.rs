@@ -74,17 +74,17 @@ struct Noted {
 }
 
 impl Ledger {
-    /// Notes a question and what came of it.
+    /// Notes a question and what came of it; answers whether that is anything new.
     pub fn note(
         &mut self,
         (pod, name): (&str, &str),
         outcome: Outcome,
         nearest: Option<String>,
         open: &[Open],
-    ) {
+    ) -> bool {
         let key = (pod.to_owned(), name.to_owned());
         if self.entries.len() >= MOST && !self.entries.contains_key(&key) {
-            return;
+            return false;
         }
         let noted = self.entries.entry(key).or_insert(Noted {
             queries: 0,
@@ -92,9 +92,11 @@ impl Ledger {
             nearest: None,
             open: BTreeMap::new(),
         });
+        let new = noted.queries == 0 || noted.outcome != outcome;
         noted.queries += 1;
         (noted.outcome, noted.nearest) = (outcome, nearest);
         noted.open.extend(open.iter().map(|open| ((open.address, open.pod), open.ends)));
+        new
     }
 
     /// Drops addresses that have ended, and pods that are gone.

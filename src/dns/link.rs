@@ -26,9 +26,16 @@ pub enum News {
 }
 
 /// Addresses to be opened, and who waits for it.
-type Request = (Vec<Told>, oneshot::Sender<()>);
+type Lesson = (Vec<Told>, oneshot::Sender<()>);
 
-/// How others ask.
+/// What others have to say.
+#[derive(Debug)]
+enum Request {
+    Teach(Lesson),
+    Remark(Asked),
+}
+
+/// How others say it.
 #[derive(Debug, Clone)]
 pub struct Link(mpsc::UnboundedSender<Request>);
 
@@ -44,8 +51,15 @@ impl Link {
     /// Resolves when the kernel holds the addresses; fails when it does not.
     pub async fn teach(&self, lessons: Vec<Told>) -> Result<(), Untaught> {
         let (reply, answer) = oneshot::channel();
-        self.0.send((lessons, reply)).map_err(|_| Untaught)?;
+        self.0.send(Request::Teach((lessons, reply))).map_err(|_| Untaught)?;
         answer.await.map_err(|_| Untaught)
+    }
+
+    /// Tells people of what a pod does not get; lost where no agent is there.
+    pub fn remark(&self, pod: &str, uid: &str, problem: String) {
+        let remark = Asked::Remark { pod: pod.to_owned(), uid: uid.to_owned(), problem };
+        // The conversation never ends while the process lives.
+        let _ = self.0.send(Request::Remark(remark));
     }
 }
 
@@ -58,7 +72,7 @@ struct Talk {
     asked: mpsc::UnboundedReceiver<Request>,
     news: mpsc::UnboundedSender<News>,
     /// Asked and not answered yet; told again to the next agent.
-    open: BTreeMap<u64, Request>,
+    open: BTreeMap<u64, Lesson>,
     ticket: u64,
 }
 
@@ -90,7 +104,14 @@ impl Talk {
         loop {
             tokio::select! {
                 request = self.asked.recv() => {
-                    let Some((lessons, reply)) = request else { return Ok(()) };
+                    let (lessons, reply) = match request {
+                        Some(Request::Teach(lesson)) => lesson,
+                        Some(Request::Remark(remark)) => {
+                            say(&mut writer, &remark).await?;
+                            continue;
+                        }
+                        None => return Ok(()),
+                    };
                     self.ticket += 1;
                     let asked = Asked::Teach { ticket: self.ticket, lessons: lessons.clone() };
                     self.open.insert(self.ticket, (lessons, reply));

@@ -21,6 +21,15 @@ pub enum Asked {
         /// What they are about to learn.
         lessons: Vec<Told>,
     },
+    /// A pod asked for something it does not get; to be told to people.
+    Remark {
+        /// `namespace/name`.
+        pod: String,
+        /// Its UID.
+        uid: String,
+        /// What happened.
+        problem: String,
+    },
     /// The book of this revision is in force.
     Read {
         /// Which.

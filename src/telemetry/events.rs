@@ -128,6 +128,7 @@ fn name(warning: &Warning) -> String {
 fn regarding(object: &ObjectRef) -> ObjectReference {
     let version = match object.kind {
         "NetworkPolicy" => "networking.k8s.io/v1",
+        "DomainPolicy" => "podwall.dev/v1alpha1",
         _ => "v1",
     };
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
