@@ -14,6 +14,8 @@ pub const MOST: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Memory {
     held: BTreeMap<Key, (String, u64)>,
+    /// How many there are of each pod and list.
+    counts: BTreeMap<(IpAddr, String), usize>,
 }
 
 impl Memory {
@@ -29,29 +31,38 @@ impl Memory {
 
     /// Would one of them be too many for its pod?
     pub fn is_full(&self, lessons: &[Told]) -> bool {
-        lessons.iter().any(|told| {
-            let first = (told.pod, told.list.clone(), IpAddr::from([0, 0, 0, 0]));
-            let same = |(key, _): &(&Key, _)| key.0 == told.pod && key.1 == told.list;
-            self.held.range(first..).take_while(same).count() >= MOST
-        })
+        let count =
+            |told: &Told| self.counts.get(&(told.pod, told.list.clone())).copied().unwrap_or_default();
+        lessons.iter().any(|told| count(told) >= MOST)
     }
 
     /// The kernel holds these.
     pub fn note(&mut self, lessons: &[Told]) {
         for told in lessons {
             let key = (told.pod, told.list.clone(), told.address);
-            self.held.insert(key, (told.owner.clone(), told.ends));
+            if self.held.insert(key, (told.owner.clone(), told.ends)).is_none() {
+                *self.counts.entry((told.pod, told.list.clone())).or_default() += 1;
+            }
         }
     }
 
     /// Whoever confirmed them may not know them any more.
     pub fn forget_all(&mut self) {
         self.held.clear();
+        self.counts.clear();
     }
 
     /// Drops what has ended.
     pub fn sweep(&mut self, now: u64) {
-        self.held.retain(|_, (_, end)| *end > now);
+        let counts = &mut self.counts;
+        self.held.retain(|(pod, list, _), (_, end)| {
+            let lasts = *end > now;
+            if !lasts && let Some(count) = counts.get_mut(&(*pod, list.clone())) {
+                *count = count.saturating_sub(1);
+            }
+            lasts
+        });
+        self.counts.retain(|_, count| *count > 0);
     }
 
     fn end(&self, told: &Told) -> Option<u64> {
@@ -82,6 +93,24 @@ mod tests {
         assert_eq!(memory.missing(&both, 100), [told("u", 2, 200)]);
         assert_eq!(memory.missing(&both, 101), both);
         assert!(memory.stand(&both[..1], 99) && !memory.stand(&both[..1], 100) && !memory.stand(&both, 0));
+    }
+
+    #[test]
+    fn a_pod_may_hold_so_many_and_more_again_when_some_have_ended() {
+        let mut memory = Memory::default();
+        let many = |ends| {
+            (0..MOST).map(move |n| Told {
+                address: std::net::Ipv4Addr::from_bits(u32::try_from(n).unwrap()).into(),
+                ..told("u", 1, ends)
+            })
+        };
+        memory.note(&many(100).collect::<Vec<_>>());
+        memory.note(&many(200).take(1).collect::<Vec<_>>());
+        let other = Told { list: "other".to_owned(), ..told("u", 1, 100) };
+        assert!(memory.is_full(&[told("u", 9, 100)]) && !memory.is_full(&[other]));
+        memory.sweep(100);
+        assert!(!memory.is_full(&[told("u", 9, 300)]));
+        assert_eq!(memory.counts.values().sum::<usize>(), 1);
     }
 
     #[test]

@@ -16,10 +16,16 @@ pub(super) type Lessons = BTreeMap<Subject, Deadline>;
 impl Engine {
     /// A pod was given an address for a name.
     pub(super) fn learn(&mut self, lesson: Lesson) {
-        let pod = lesson.pod;
-        let known = self.cluster.lessons().of(pod);
+        let (pod, subject) = (lesson.pod, (lesson.list.clone(), lesson.address));
+        let end = |engine: &Self| engine.cluster.lessons().end_of(pod, &subject);
+        let before = end(self);
+        // Nobody learns for another pod of his address: what that one learned went with it.
         self.cluster.apply(Change::Learned(lesson));
-        self.relearn(pod, &known);
+        let after = end(self);
+        if let (Some(ends), Some(set)) = (after.filter(|_| before != after), subject.0.set(Family::of(&pod)))
+        {
+            self.recorder.put(&set, Key::Pair(pod, subject.1), Value::Until(ends));
+        }
     }
 
     /// Time goes on: what has ended is taken out. Open connections are not looked at; they may go on.
