@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod drops;
 pub mod manifests;
 pub mod operator;
 pub mod telemetry;
