@@ -6,4 +6,5 @@ pub mod cli;
 pub mod drops;
 pub mod manifests;
 pub mod operator;
+pub mod tail;
 pub mod telemetry;
