@@ -18,9 +18,10 @@ fn only(prefix: &str) -> Grammar {
 const TCP: &str = "IN=eth0 OUT=cali1 MAC=02:00:00:00:00:01:02:00:00:00:00:02:08:00 SRC=10.0.0.1 DST=10.0.0.2 \
     LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=4711 DF PROTO=TCP SPT=40000 DPT=8443 WINDOW=64240 RES=0x00 SYN URGP=0";
 
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tail/line/corpus.golden");
+
 /// Every line of the corpus with what it is read as. The expected file is read by people, too.
-#[test]
-fn the_corpus_of_real_lines_is_read_as_its_golden_file_says() {
+fn corpus() -> String {
     let mut read = String::new();
     for line in include_str!("corpus.txt").lines() {
         match line.strip_prefix('#') {
@@ -28,15 +29,22 @@ fn the_corpus_of_real_lines_is_read_as_its_golden_file_says() {
             None => writeln!(read, "{}", told(&Grammar::default().line(line, &clock()))).unwrap(),
         }
     }
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tail/line/corpus.golden");
-    if std::env::var_os("PODWALL_REWRITE").is_some() {
-        std::fs::write(golden, &read).unwrap();
-    }
-    let wanted = std::fs::read_to_string(golden).unwrap_or_default();
+    read
+}
+
+#[test]
+fn the_corpus_of_real_lines_is_read_as_its_golden_file_says() {
+    let (read, wanted) = (corpus(), std::fs::read_to_string(GOLDEN).unwrap());
     for (number, (read, wanted)) in read.lines().zip(wanted.lines()).enumerate() {
         assert_eq!(read, wanted, "line {} of the corpus", number + 1);
     }
     assert_eq!(read.lines().count(), wanted.lines().count());
+}
+
+#[test]
+#[ignore = "rewrites what is expected; the commit says why it moved"]
+fn rewrite_the_golden_file_of_the_corpus() {
+    std::fs::write(GOLDEN, corpus()).unwrap();
 }
 
 fn told(read: &Result<Record, Unread>) -> String {

@@ -164,7 +164,7 @@ mod any {
         #[test]
         fn any_text_is_a_layout_or_refused(layout in "[0-9 :.,_\\-TZJanMonPM]{0,40}", text in "\\PC{0,40}") {
             if let Ok(layout) = layout.parse::<Layout>() {
-                drop(layout.read(&text, &clock()).map(|(_, rest)| rest.len()));
+                let _ = layout.read(&text, &clock());
             }
         }
 
