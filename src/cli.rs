@@ -13,6 +13,7 @@ pub mod output;
 pub mod planning;
 pub mod render;
 pub mod retire;
+pub mod tail;
 pub mod teardown;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ enum Command {
     Render(render::Render),
     Explain(explain::Explain),
     Ban(ban::Ban),
+    Tail(Box<tail::Tail>),
     Teardown(teardown::Teardown),
     Retire(retire::Retire),
     #[command(hide = true)]
@@ -85,6 +87,7 @@ impl Command {
             Self::Explain(explain) => explain.run(),
             Self::Teardown(teardown) => teardown.run(),
             Self::Ban(ban) => ban.run(),
+            Self::Tail(tail) => tail.run(),
             Self::Retire(retire) => retire.run(),
             Self::Tethered(tethered) => tethered.run(),
         }

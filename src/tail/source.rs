@@ -40,7 +40,7 @@ pub struct Position {
 }
 
 /// What could not be read, for people and counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Loss {
     /// A line longer than any that tells of a packet.
     TooLong,

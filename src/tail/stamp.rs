@@ -58,6 +58,12 @@ pub fn read<'a>(line: &'a str, layout: Option<&Layout>, clock: &Clock) -> Option
     Some((Stamp::Daemon(at), rest))
 }
 
+/// An offset from UTC: +02:00, +0200, +02, Z.
+pub fn offset(text: &str) -> Option<TimeZone> {
+    let mut cursor = Cursor::new(text);
+    cursor.zone().filter(|_| cursor.rest().is_empty())
+}
+
 /// `[12345.678901]` at the beginning, as the kernel and what copies it write; answers what follows.
 pub fn skip_uptime(text: &str) -> &str {
     let mut cursor = Cursor::new(text.trim_start());

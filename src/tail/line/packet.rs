@@ -17,6 +17,8 @@ pub(super) struct Packet {
 
 /// `IPPROTO_UDPLITE`.
 const UDPLITE: Protocol = Protocol(136);
+/// `IPPROTO_ESP`.
+const ESP: Protocol = Protocol(50);
 /// `IPPROTO_DCCP`.
 const DCCP: Protocol = Protocol(33);
 
@@ -29,7 +31,7 @@ const NAMES: [(&str, Protocol); 11] = [
     ("ICMPv6", Protocol::ICMPV6),
     ("SCTP", Protocol::SCTP),
     ("DCCP", DCCP),
-    ("ESP", Protocol(50)),
+    ("ESP", ESP),
     ("AH", Protocol(51)),
     ("GRE", Protocol(47)),
     ("IGMP", Protocol(2)),
@@ -60,6 +62,7 @@ struct Words<'a> {
     destination_port: Option<&'a str>,
     kind: Option<&'a str>,
     code: Option<&'a str>,
+    flow_label: Option<&'a str>,
     arp: bool,
 }
 
@@ -90,12 +93,18 @@ impl<'a> Words<'a> {
             "DPT" => &mut self.destination_port,
             "TYPE" => &mut self.kind,
             "CODE" => &mut self.code,
+            "FLOWLBL" => &mut self.flow_label,
             _ => return None,
         })
     }
 
     fn carried(&self) -> Result<Carried, Unread> {
-        let protocol = protocol(self.protocol.ok_or(Unread::Broken("PROTO"))?)?;
+        let protocol = match (self.protocol, self.flow_label) {
+            (Some(protocol), _) => named(protocol)?,
+            // The one protocol of IPv6 kernels stop at without naming it.
+            (None, Some(_)) => ESP,
+            (None, None) => return Err(Unread::Broken("PROTO")),
+        };
         let ports = number(self.source_port, "SPT")?.zip(number(self.destination_port, "DPT")?);
         let icmp = number(self.kind, "TYPE")?.zip(number(self.code, "CODE")?);
         Ok(match (protocol, ports, icmp) {
@@ -135,10 +144,10 @@ fn address(text: Option<&str>, name: &'static str) -> Result<IpAddr, Unread> {
     text.and_then(|text| text.parse().ok()).ok_or(Unread::Broken(name))
 }
 
-fn protocol(text: &str) -> Result<Protocol, Unread> {
-    let named = NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+fn named(text: &str) -> Result<Protocol, Unread> {
+    let known = NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     let number = || text.parse().ok().map(Protocol);
-    named.map(|(_, protocol)| *protocol).or_else(number).ok_or(Unread::Broken("PROTO"))
+    known.map(|(_, protocol)| *protocol).or_else(number).ok_or(Unread::Broken("PROTO"))
 }
 
 fn number<T: std::str::FromStr>(text: Option<&str>, name: &'static str) -> Result<Option<T>, Unread> {
