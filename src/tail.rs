@@ -99,8 +99,9 @@ pub async fn read(
     let (taker, mut records) = mpsc::channel(settings.buffer);
     let stop = Arc::new(AtomicBool::new(false));
     if let Some(address) = settings.listen {
-        let listener =
-            tokio::net::TcpListener::bind(address).await.map_err(TailError::io(format!("listening on {address}")))?;
+        let listener = tokio::net::TcpListener::bind(address)
+            .await
+            .map_err(TailError::io(format!("listening on {address}")))?;
         tokio::spawn(telemetry::serve(listener, Arc::clone(&telemetry)));
     }
     let reader = reader(settings, taker, telemetry, &stop)?;
@@ -152,7 +153,8 @@ fn reader(
             Source::Journal(Journal::new(path, since, journals))
         }
         Log::Export(_) => {
-            let file = std::fs::File::open(&path).map_err(TailError::io(format!("opening {}", path.display())))?;
+            let file =
+                std::fs::File::open(&path).map_err(TailError::io(format!("opening {}", path.display())))?;
             Source::Export(Box::new(file))
         }
         Log::StandardInput => Source::Export(Box::new(io::stdin())),

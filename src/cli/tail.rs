@@ -209,7 +209,9 @@ impl FromStr for Zone {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = stamp::offset(text).or_else(|| TimeZone::get(text).ok());
-        known.map(Self).ok_or_else(|| "neither a zone this machine knows nor an offset like +02:00".to_owned())
+        known
+            .map(Self)
+            .ok_or_else(|| "neither a zone this machine knows nor an offset like +02:00".to_owned())
     }
 }
 

@@ -13,7 +13,9 @@ pub fn print(record: &Record, output: OutputFormat) {
         Carried::Other(_) => (None, None, None),
     };
     let protocol = match record.carried {
-        Carried::Ports { protocol, .. } | Carried::Icmp { protocol, .. } | Carried::Other(protocol) => protocol,
+        Carried::Ports { protocol, .. } | Carried::Icmp { protocol, .. } | Carried::Other(protocol) => {
+            protocol
+        }
     };
     let chain = match &record.cause {
         Cause::Ours(chain) | Cause::Theirs(chain) => chain,
@@ -30,7 +32,9 @@ pub fn print(record: &Record, output: OutputFormat) {
             "leaving_by": record.leaving_by,
         })
         .to_string(),
-        OutputFormat::Text => format!("{} {} > {} {protocol} {chain}", record.at, record.source, record.destination),
+        OutputFormat::Text => {
+            format!("{} {} > {} {protocol} {chain}", record.at, record.source, record.destination)
+        }
     };
     drop(answer(&format!("{text}\n")));
 }

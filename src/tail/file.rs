@@ -164,7 +164,9 @@ impl Follower {
             Err(error) => return Err(error),
         };
         match self.current.take() {
-            Some(current) if current.inode == there && current.is_as_before()? => self.current = Some(current),
+            Some(current) if current.inode == there && current.is_as_before()? => {
+                self.current = Some(current)
+            }
             Some(current) if current.inode == there => {
                 match self.elsewhere(&current.mark())? {
                     Some(copy) => self.leaving.push((now, copy)),

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use super::source::{Listener, Look, Loss, SourceError, Told};
 use file::{Entry, JournalFile, Said};
@@ -81,7 +81,10 @@ impl Journal {
                 Ok(Look::Part) => look = Look::Part,
                 Ok(Look::Whole) => {}
                 Err(error) if file.fails() < PATIENCE => {
-                    tracing::debug!(reason = &error as &dyn std::error::Error, "a journal file is tried again");
+                    tracing::debug!(
+                        reason = &error as &dyn std::error::Error,
+                        "a journal file is tried again"
+                    );
                 }
                 Err(error) => {
                     let reason = &error as &dyn std::error::Error;

@@ -7,7 +7,7 @@
 mod head;
 mod packet;
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use crate::drops::record::{Cause, Record};
 use crate::tail::stamp::layout::Layout;

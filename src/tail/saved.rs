@@ -82,8 +82,7 @@ mod tests {
     fn a_position_is_kept_for_its_source_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let place = |source: &str| Place::new(folder.path().join("state"), PathBuf::from(source));
-        let position =
-            Position { files: Vec::new(), journals: [("ab".to_owned(), 7)].into_iter().collect() };
+        let position = Position { files: Vec::new(), journals: [("ab".to_owned(), 7)].into_iter().collect() };
         assert_eq!(place("/log").load(), Position::default());
         place("/log").keep(position.clone()).unwrap();
         assert_eq!(place("/log").load(), position);

@@ -7,8 +7,8 @@ mod calendar;
 mod cursor;
 pub mod layout;
 
-use k8s_openapi::jiff::tz::TimeZone;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use calendar::Date;
 use cursor::Cursor;

@@ -114,7 +114,11 @@ impl Default for Telemetry {
         let mut registry = Registry::default();
         let (lines, losses, source) = (Family::default(), Family::default(), Gauge::default());
         let tail = registry.sub_registry_with_prefix("podwall_tail");
-        tail.register("lines", "Lines of the log that tell of a packet, by what became of them", Family::clone(&lines));
+        tail.register(
+            "lines",
+            "Lines of the log that tell of a packet, by what became of them",
+            Family::clone(&lines),
+        );
         tail.register("losses", "What could not be read, by reason", Family::clone(&losses));
         tail.register("source_stands", "1 while there is a log to read", Gauge::clone(&source));
         Self {

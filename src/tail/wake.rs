@@ -22,7 +22,8 @@ const REST: Duration = Duration::from_millis(20);
 impl Wake {
     pub(super) fn new() -> Self {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC);
-        let inotify = inotify.inspect_err(|error| tracing::info!(%error, "no inotify: changes are looked for")).ok();
+        let inotify =
+            inotify.inspect_err(|error| tracing::info!(%error, "no inotify: changes are looked for")).ok();
         Self { inotify, watched: Vec::new() }
     }
 

@@ -1,6 +1,8 @@
 //! The environment of kube-iptables-tailer, as its manifests set it.
 use std::process::Output;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::log::{line, packet};
 use crate::runner::{Tail, podwall};
 
@@ -45,7 +47,10 @@ fn an_empty_variable_is_an_unset_one() {
     let log = folder.path().join("iptables.log");
     std::fs::write(&log, line(7)).expect("there is room");
     let mut command = podwall();
-    command.envs(OLD.map(|(name, _)| (name, ""))).env("JOURNAL_DIRECTORY", "").env("POD_IDENTIFIER_LABEL", "");
+    command
+        .envs(OLD.map(|(name, _)| (name, "")))
+        .env("JOURNAL_DIRECTORY", "")
+        .env("POD_IDENTIFIER_LABEL", "");
     command.env("IPTABLES_LOG_PATH", &log).env("IPTABLES_LOG_PREFIX", "drop:");
     let output = command.args(["--dry-run", "--once"]).output().expect("it was built");
     assert!(output.status.success(), "{}", said(&output.stderr));
@@ -69,7 +74,11 @@ fn what_is_missing_or_makes_no_sense_is_named_and_nothing_begins() {
     ] {
         let output = run(&environment, &["--dry-run", "--once"]);
         let error = said(&output.stderr);
-        assert_eq!((output.status.code(), error.contains(wanted)), (Some(2), true), "{environment:?}: {error}");
+        assert_eq!(
+            (output.status.code(), error.contains(wanted)),
+            (Some(2), true),
+            "{environment:?}: {error}"
+        );
     }
 }
 
@@ -78,13 +87,15 @@ fn a_drop_eleven_minutes_old_is_passed_over_and_one_that_just_happened_is_told()
     let folder = tempfile::tempdir().expect("there is room");
     let log = folder.path().join("kern.log");
     let ago = |minutes: i64| {
-        let at = k8s_openapi::jiff::Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_mins(minutes);
+        let at = Timestamp::now() - SignedDuration::from_mins(minutes);
         format!("{at:.6} worker-1 kernel: {}\n", packet(u32::try_from(minutes).expect("it is small")))
     };
     std::fs::write(&log, [ago(11), ago(9), ago(1)].concat()).expect("there is room");
     let log = log.to_string_lossy().into_owned();
     let run = |words: &[&str]| {
-        let words = [&["--file", &log, "--prefix", "drop:", "--dry-run", "--once", "--output", "json"], words].concat();
+        let words =
+            [&["--file", &log, "--prefix", "drop:", "--dry-run", "--once", "--output", "json"], words]
+                .concat();
         said(&run(&[], &words).stdout).lines().map(crate::runner::number).collect::<Vec<_>>()
     };
     assert_eq!(run(&[]), [9, 1]);

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 use podwall::tail::journal::Journal;
 use podwall::tail::source::{Look, Told};
 use podwall_testkit::skip::{Need, ready};
@@ -55,6 +55,8 @@ fn tail(folder: &Path, state: &Path) -> Tail {
     Tail::start(["--journal", &folder.to_string_lossy()], state)
 }
 
+const NONE: [u32; 0] = [];
+
 fn all(numbers: std::ops::RangeInclusive<u32>) -> Vec<u32> {
     numbers.collect()
 }
@@ -104,10 +106,10 @@ fn a_journal_is_followed_while_it_grows_is_rotated_and_we_are_restarted() {
     assert_eq!(seen, all(31..=50));
     second.kill();
     let third = tail(folder.path(), &state);
-    assert_eq!(third.numbers(0), []);
+    assert_eq!(third.numbers(0), NONE);
     // What is nobody's but a user's own.
     write(&machine.join("user-1000.journal"), &entries(51..=52), &[]);
-    assert_eq!(third.numbers(0), []);
+    assert_eq!(third.numbers(0), NONE);
 }
 
 #[test]
@@ -116,7 +118,8 @@ fn what_journalctl_exports_is_the_same_as_what_its_files_say() {
     let file = folder.path().join("system.journal");
     write(&file, &entries(1..=50), &[]);
     let mut journalctl = Command::new("journalctl");
-    let exported = journalctl.args(["-o", "export", "--file"]).arg(&file).output().expect("it was found").stdout;
+    let exported =
+        journalctl.args(["-o", "export", "--file"]).arg(&file).output().expect("it was found").stdout;
     let export = folder.path().join("journal.export");
     std::fs::write(&export, exported).expect("there is room");
     let words = ["--prefix", "drop:", "--dry-run", "--output", "json"];

@@ -3,7 +3,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 /// What the kernel prints; the number is in the ports.
 pub(crate) fn packet(number: u32) -> String {

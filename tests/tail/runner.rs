@@ -34,7 +34,10 @@ impl Tail {
     /// Reads `log` (a flag and its value), and keeps its place in `state`.
     pub(crate) fn start(log: [&str; 2], state: &Path) -> Self {
         let mut command = podwall();
-        command.args(log).args(["--prefix", "drop:", "--dry-run", "--output", "json", "--state-dir"]).arg(state);
+        command
+            .args(log)
+            .args(["--prefix", "drop:", "--dry-run", "--output", "json", "--state-dir"])
+            .arg(state);
         Self::spawn(command)
     }
 
@@ -56,8 +59,11 @@ impl Tail {
     pub(crate) fn numbers(&self, many: usize) -> Vec<u32> {
         let (begun, mut seen) = (Instant::now(), Vec::new());
         loop {
-            let wait =
-                if seen.len() < many { PATIENCE.saturating_sub(begun.elapsed()) } else { Duration::from_millis(300) };
+            let wait = if seen.len() < many {
+                PATIENCE.saturating_sub(begun.elapsed())
+            } else {
+                Duration::from_millis(300)
+            };
             match self.lines.recv_timeout(wait) {
                 Ok(line) => seen.push(number(&line)),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return seen,

@@ -2,7 +2,7 @@
 //!
 //! Pure. A field is a line `NAME=value`, or a line `NAME`, eight bytes of length, the value, and a line's end; an empty
 //! line ends an entry. Fields and lines longer than any message of the kernel are passed over, not held.
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use crate::tail::source::{Listener, Told};
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use super::object::{Damage, Field, Layout};
 

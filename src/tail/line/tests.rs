@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use super::*;
-use k8s_openapi::jiff::tz::TimeZone;
+use jiff::tz::TimeZone;
 
 fn clock() -> Clock {
     Clock {
@@ -117,9 +117,7 @@ mod any {
         let link = |link: &Option<String>| link.clone().unwrap_or_default();
         let address = |address: &IpAddr| match address {
             IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => {
-                address.segments().map(|segment| format!("{segment:04x}")).join(":")
-            }
+            IpAddr::V6(address) => address.segments().map(|segment| format!("{segment:04x}")).join(":"),
         };
         let mut line = format!(
             "{:.6} worker-1 kernel: {prefix} IN={} OUT={} MAC= SRC={} DST={} LEN=84 ",
@@ -168,22 +166,21 @@ mod any {
                     destination
                 }
             ),
-            (icmp, any::<(u8, u8)>())
-                .prop_map(|(protocol, (kind, code))| Carried::Icmp { protocol, kind, code }),
+            (icmp, any::<(u8, u8)>()).prop_map(|(protocol, (kind, code))| Carried::Icmp {
+                protocol,
+                kind,
+                code
+            }),
             any::<u8>().prop_map(|protocol| Carried::Other(Protocol(protocol))),
         ]
     }
 
     fn addresses() -> impl Strategy<Value = (IpAddr, IpAddr)> {
         prop_oneof![
-            any::<(u32, u32)>().prop_map(|(a, b)| (
-                IpAddr::V4(Ipv4Addr::from_bits(a)),
-                IpAddr::V4(Ipv4Addr::from_bits(b))
-            )),
-            any::<(u128, u128)>().prop_map(|(a, b)| (
-                IpAddr::V6(Ipv6Addr::from_bits(a)),
-                IpAddr::V6(Ipv6Addr::from_bits(b))
-            )),
+            any::<(u32, u32)>()
+                .prop_map(|(a, b)| (IpAddr::V4(Ipv4Addr::from_bits(a)), IpAddr::V4(Ipv4Addr::from_bits(b)))),
+            any::<(u128, u128)>()
+                .prop_map(|(a, b)| (IpAddr::V6(Ipv6Addr::from_bits(a)), IpAddr::V6(Ipv6Addr::from_bits(b)))),
         ]
     }
 

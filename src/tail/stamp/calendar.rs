@@ -1,7 +1,7 @@
 //! From the parts of a date to a moment: the year that was left out, the zone that was left out, leap seconds.
-use k8s_openapi::jiff::civil::DateTime;
-use k8s_openapi::jiff::tz::TimeZone;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Clock;
 
@@ -43,9 +43,8 @@ impl Date {
     fn in_year(self, year: i16, zone: &TimeZone) -> Option<Timestamp> {
         // A leap second is read as the one before it, as clocks do.
         let second = self.second.min(if self.second == 60 { 59 } else { i8::MAX });
-        let wall =
-            DateTime::new(year, self.month, self.day, self.hour, self.minute, second, self.nanosecond)
-                .ok()?;
+        let wall = DateTime::new(year, self.month, self.day, self.hour, self.minute, second, self.nanosecond)
+            .ok()?;
         zone.to_ambiguous_timestamp(wall).compatible().ok()
     }
 }

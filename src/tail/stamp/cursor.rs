@@ -2,7 +2,7 @@
 //! where it was, unless it says so.
 use std::ops::RangeInclusive;
 
-use k8s_openapi::jiff::tz::{Offset, TimeZone};
+use jiff::tz::{Offset, TimeZone};
 
 use super::calendar::Date;
 

@@ -3,8 +3,8 @@
 //! kube-iptables-tailer takes one (`PACKET_DROP_LOG_TIME_LAYOUT`), so they are understood here, from the package
 //! `time` of Go: parts it knows stand for a number or a name, all else stands for itself. Here a layout may have
 //! spaces.
-use k8s_openapi::jiff::Timestamp;
-use k8s_openapi::jiff::tz::TimeZone;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::Clock;
 use super::calendar::Date;

@@ -1,4 +1,4 @@
-use k8s_openapi::jiff::tz::Offset;
+use jiff::tz::Offset;
 
 use super::*;
 
