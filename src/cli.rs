@@ -5,6 +5,7 @@ pub mod agent;
 pub mod ban;
 pub mod cluster;
 pub mod demo;
+pub mod drops;
 pub mod error;
 pub mod explain;
 pub mod objects;
@@ -50,6 +51,7 @@ enum Command {
     Render(render::Render),
     Explain(explain::Explain),
     Ban(ban::Ban),
+    Drops(drops::Drops),
     Teardown(teardown::Teardown),
     Retire(retire::Retire),
     #[command(hide = true)]
@@ -85,6 +87,7 @@ impl Command {
             Self::Explain(explain) => explain.run(),
             Self::Teardown(teardown) => teardown.run(),
             Self::Ban(ban) => ban.run(),
+            Self::Drops(drops) => drops.run(),
             Self::Retire(retire) => retire.run(),
             Self::Tethered(tethered) => tethered.run(),
         }
