@@ -14,6 +14,7 @@ pub mod api_servers;
 pub mod apply;
 pub mod backend;
 pub mod control;
+pub mod drops;
 pub mod flows;
 pub mod host;
 pub mod input;
@@ -40,9 +41,14 @@ use podwall_ruleset::{BackendError, Capabilities};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc as mpsc_async;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
+use crate::drops::events::Form;
+use crate::drops::hub::{self, Live};
+use crate::drops::memo::{Onward, Taken};
+use crate::drops::reverse::{Dns, Resolver};
 use crate::telemetry::events::Events;
 use crate::telemetry::health::Concern;
 use crate::telemetry::server::{self, Telemetry};
@@ -87,10 +93,31 @@ pub struct Settings {
     pub established: Established,
     /// How long mid-stream packets of unknown flows pass after the first adoption.
     pub grace: Duration,
+    /// How dropped packets are told of.
+    pub drops: DropSettings,
     /// Where metrics and health are served.
     pub listen: SocketAddr,
     /// Where the lock, the control socket and the record of the first start are.
     pub state_dir: PathBuf,
+}
+
+/// How dropped packets are told of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DropSettings {
+    /// What events look like; `None`: there are none.
+    pub events: Option<Form>,
+    /// Whether strangers are called as DNS calls them.
+    pub reverse_dns: ReverseDns,
+}
+
+/// Whether strangers are called as DNS calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ReverseDns {
+    /// The node's own name servers are asked
+    #[default]
+    On,
+    /// Nobody is asked
+    Off,
 }
 
 /// Why the agent could not start, or had to stop.
@@ -333,12 +360,13 @@ impl Agent {
             });
         }
         let feeds = self.sources(&inputs, &mut tasks)?;
-        let planner = self.planner(feeds, events, self.reporter(&mut tasks));
+        let (drops, taken, live) = self.drops(&mut tasks)?;
+        let planner = self.planner(feeds, events, self.reporter(&mut tasks), drops);
         tasks.spawn(async move {
-            planner.run(received, outcomes).await;
+            planner.run(received, outcomes, taken).await;
             "planner"
         });
-        self.doors(doors, &mut tasks);
+        self.doors(doors, live, &mut tasks);
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping; the rules stand"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping; the rules stand"),
@@ -438,7 +466,46 @@ impl Agent {
         M::FEED
     }
 
-    fn planner(&self, feeds: BTreeSet<Feed>, events: Events, sheet: Sheet) -> Planner {
+    /// Starts whoever hears and tells of dropped packets.
+    fn drops(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+    ) -> Result<(Onward, mpsc_async::Receiver<Taken>, Live), AgentError> {
+        let (onward, told) = mpsc_async::channel(hub::QUEUE);
+        let (taking, taken) = mpsc_async::channel(drops::QUEUE);
+        let (live, heard) = (Live::default(), Arc::default());
+        let settings = &self.settings.drops;
+        let setup = hub::Setup {
+            node: self.settings.node.to_string(),
+            form: settings.events.clone().unwrap_or_default(),
+            client: self.client.clone().filter(|_| settings.events.is_some()),
+            resolver: resolver(settings.reverse_dns),
+            live: live.clone(),
+            metrics: Arc::clone(&self.telemetry.metrics),
+            rate: self.options.log_rate,
+        };
+        tasks.spawn(async move {
+            hub::run(setup, told).await;
+            "hub of drops"
+        });
+        let look = drops::look(self.works.clone(), taking.clone(), Arc::clone(&heard));
+        tasks.spawn(async move {
+            look.await;
+            "reader of counters"
+        });
+        let ear = drops::Ear {
+            group: self.options.log_group,
+            copy: self.options.log_snaplen,
+            onward: taking,
+            heard,
+            telemetry: self.telemetry.clone(),
+        };
+        let failed = |source| AgentError::Io { doing: "starting a thread".to_owned(), source };
+        thread("podwall-drops", move || drops::listen(&ear)).map_err(failed)?;
+        Ok((onward, taken, live))
+    }
+
+    fn planner(&self, feeds: BTreeSet<Feed>, events: Events, sheet: Sheet, drops: Onward) -> Planner {
         let engine = Engine::new(self.settings.node.clone(), self.options.clone());
         Planner::new(planner::Setup {
             engine,
@@ -447,11 +514,12 @@ impl Agent {
             reports: Reports::new(events, self.telemetry.clone()),
             works: self.works.clone(),
             sheet,
+            drops,
             telemetry: self.telemetry.clone(),
         })
     }
 
-    fn doors(&self, doors: Doors, tasks: &mut JoinSet<&'static str>) {
+    fn doors(&self, doors: Doors, live: Live, tasks: &mut JoinSet<&'static str>) {
         let telemetry = self.telemetry.clone();
         tasks.spawn(async move {
             if let Err(error) = server::serve(doors.http, telemetry).await {
@@ -460,11 +528,25 @@ impl Agent {
             "HTTP server"
         });
         let (node, works) = (self.settings.node.clone(), self.works.clone());
-        let desk = Desk { node, works, health: Arc::clone(&self.telemetry.health) };
+        let desk = Desk { node, works, health: Arc::clone(&self.telemetry.health), live };
         tasks.spawn(async move {
             control::serve(doors.control, desk).await;
             "control socket"
         });
+    }
+}
+
+/// Without name servers strangers go by their addresses.
+fn resolver(choice: ReverseDns) -> Option<Arc<dyn Resolver>> {
+    match choice {
+        ReverseDns::Off => None,
+        ReverseDns::On => match Dns::of_host() {
+            Ok(dns) => Some(Arc::new(dns)),
+            Err(error) => {
+                tracing::info!(%error, "addresses outside the cluster are told without names");
+                None
+            }
+        },
     }
 }
 

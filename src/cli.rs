@@ -5,6 +5,7 @@ pub mod agent;
 pub mod ban;
 pub mod cluster;
 pub mod demo;
+pub mod drops;
 pub mod error;
 pub mod explain;
 pub mod objects;
@@ -52,6 +53,7 @@ enum Command {
     Explain(explain::Explain),
     Ban(ban::Ban),
     Tail(Box<tail::Tail>),
+    Drops(drops::Drops),
     Teardown(teardown::Teardown),
     Retire(retire::Retire),
     #[command(hide = true)]
@@ -88,6 +90,7 @@ impl Command {
             Self::Teardown(teardown) => teardown.run(),
             Self::Ban(ban) => ban.run(),
             Self::Tail(tail) => tail.run(),
+            Self::Drops(drops) => drops.run(),
             Self::Retire(retire) => retire.run(),
             Self::Tethered(tethered) => tethered.run(),
         }

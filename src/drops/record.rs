@@ -51,7 +51,7 @@ pub enum Carried {
 }
 
 /// Who dropped a packet.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
     /// A rule of ours, by what its log prefix says after our name: the chain it stands in.
     Ours(String),
