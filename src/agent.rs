@@ -144,6 +144,15 @@ pub enum AgentError {
     /// No kubeconfig was given, and this is not a pod.
     #[error("not in a cluster: name an API server with --kubeconfig FILE, or manifests with --source DIR")]
     NotInCluster(#[source] Box<kube::config::InClusterError>),
+    /// The address of the API server is none.
+    #[error("{address:?} is no address of an API server")]
+    Address {
+        /// As given.
+        address: String,
+        /// The cause.
+        #[source]
+        source: axum::http::uri::InvalidUri,
+    },
     /// The client cannot be made from the configuration.
     #[error("making the API client")]
     Client(#[source] Box<kube::Error>),
@@ -483,6 +492,7 @@ impl Agent {
             live: live.clone(),
             metrics: Arc::clone(&self.telemetry.metrics),
             rate: self.options.log_rate,
+            expiry: hub::EXPIRED,
         };
         tasks.spawn(async move {
             hub::run(setup, told).await;
@@ -537,7 +547,7 @@ impl Agent {
 }
 
 /// Without name servers strangers go by their addresses.
-fn resolver(choice: ReverseDns) -> Option<Arc<dyn Resolver>> {
+pub(crate) fn resolver(choice: ReverseDns) -> Option<Arc<dyn Resolver>> {
     match choice {
         ReverseDns::Off => None,
         ReverseDns::On => match Dns::of_host() {
@@ -554,7 +564,29 @@ fn resolver(choice: ReverseDns) -> Option<Arc<dyn Resolver>> {
 pub(crate) async fn client(
     kubeconfig: Option<&std::path::Path>,
 ) -> Result<(kube::Client, Server), AgentError> {
-    let mut config = match kubeconfig {
+    let config = config(kubeconfig).await?;
+    let server = Server::of(&config);
+    Ok((patient(config)?, server))
+}
+
+/// The same at another address, with the credentials there are, if any.
+pub(crate) async fn client_at(
+    kubeconfig: Option<&std::path::Path>,
+    address: &str,
+) -> Result<kube::Client, AgentError> {
+    let address: axum::http::Uri = address
+        .parse()
+        .map_err(|error| AgentError::Address { address: address.to_owned(), source: error })?;
+    let mut config = match config(kubeconfig).await {
+        Err(AgentError::NotInCluster(_)) => kube::Config::new(address.clone()),
+        found => found?,
+    };
+    config.cluster_url = address;
+    patient(config)
+}
+
+async fn config(kubeconfig: Option<&std::path::Path>) -> Result<kube::Config, AgentError> {
+    Ok(match kubeconfig {
         None => kube::Config::incluster().map_err(|error| AgentError::NotInCluster(Box::new(error)))?,
         Some(file) => {
             let failed = |source| AgentError::Kubeconfig { file: file.to_owned(), source: Box::new(source) };
@@ -562,12 +594,13 @@ pub(crate) async fn client(
             let options = KubeConfigOptions::default();
             kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?
         }
-    };
+    })
+}
+
+fn patient(mut config: kube::Config) -> Result<kube::Client, AgentError> {
     config.connect_timeout = Some(Duration::from_secs(5));
     config.default_retry = false;
-    let server = Server::of(&config);
-    let client = kube::Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))?;
-    Ok((client, server))
+    kube::Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! `podwall agent`: enforces the policies of one node. Flags and help; the work is [`crate::agent`]'s.
-mod drops;
+pub(super) mod drops;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -122,7 +122,7 @@ pub(super) fn told(error: AgentError) -> CliError {
         AgentError::Kubeconfig { file, source } => {
             CliError::Input { doing: format!("reading --kubeconfig {}", file.display()), source }
         }
-        AgentError::NotInCluster(_) => CliError::Usage(error.to_string()),
+        AgentError::NotInCluster(_) | AgentError::Address { .. } => CliError::Usage(error.to_string()),
         AgentError::Client(source) => CliError::Cluster { doing: "making the API client".to_owned(), source },
         AgentError::Died(_) => CliError::io("running the agent", std::io::Error::other(error.to_string())),
     }

@@ -11,14 +11,19 @@ use clap::Args;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
+use super::agent::{self, drops};
 use super::cluster::block_on;
 use super::{CliError, CliResult, Exit, OutputFormat};
+use crate::agent::ReverseDns;
+use crate::drops::events::Form;
+use crate::drops::events::form::Text;
+use crate::drops::words::PodName;
 use crate::tail::line::{Grammar, Prefix, Prefixes};
 use crate::tail::reader::{Habits, Until};
 use crate::tail::stamp;
 use crate::tail::stamp::layout::Layout;
 use crate::tail::telemetry::Telemetry;
-use crate::tail::{self, Log, Settings, TailError};
+use crate::tail::{self, Log, Settings, TailError, Telling, To};
 use crate::telemetry::log::{self, LogFormat};
 
 /// Where the agent keeps its state, too.
@@ -130,17 +135,27 @@ struct EventFlags {
     #[arg(long, value_name = "KEY", env = "POD_IDENTIFIER_LABEL")]
     pod_identifier_label: Option<String>,
     /// The events' reason
-    #[arg(long, value_name = "REASON", env = "KUBE_EVENT_DISPLAY_REASON", default_value = "PacketDrop")]
+    #[arg(long, value_name = "REASON", env = "KUBE_EVENT_DISPLAY_REASON", default_value = REASON)]
     reason: String,
     /// The component events are from
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "KUBE_EVENT_SOURCE_COMPONENT_NAME",
-        default_value = "kube-iptables-tailer"
-    )]
+    #[arg(long, value_name = "NAME", env = "KUBE_EVENT_SOURCE_COMPONENT_NAME", default_value = COMPONENT)]
     component: String,
+    /// Call addresses outside the cluster as DNS calls them
+    #[arg(long, value_enum, default_value_t, value_name = "WHETHER")]
+    reverse_dns: ReverseDns,
+    /// The node the log is from, as events name it; default: this host's name
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node_name: Option<String>,
+    /// Talk to the API server this file names; default: the cluster this pod runs in
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Its address, if it is another one than the cluster says
+    #[arg(long, value_name = "URL", env = "KUBE_API_SERVER")]
+    api_server: Option<String>,
 }
+
+const REASON: &str = "PacketDrop";
+const COMPONENT: &str = "kube-iptables-tailer";
 
 /// What a pod is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,24 +233,18 @@ impl FromStr for Zone {
 impl Tail {
     /// Runs it.
     pub fn run(self) -> CliResult {
-        let (dry_run, output) = (self.dry_run, self.output);
         log::init_at(self.log_format, self.log_level.clone().or(Level("info")).0);
         let settings = self.settings()?;
-        let telemetry = Arc::new(Telemetry::default());
-        if dry_run {
-            return block_on(async {
-                tail::read(settings, telemetry, async |record| tail::dry_run::print(&record, output))
-                    .await
-                    .map_err(told)?;
-                Ok(Exit::Done)
-            });
-        }
-        Err(CliError::Usage("podwall tail tells nobody yet: use --dry-run".to_owned()))
+        block_on(async {
+            tail::run(settings, Arc::new(Telemetry::default())).await.map_err(told)?;
+            Ok(Exit::Done)
+        })
     }
 
     fn settings(self) -> Result<Settings, CliError> {
         let log = self.log.log()?;
-        self.events.identity()?;
+        let to = if self.dry_run { To::Output(self.output) } else { To::Pods };
+        let telling = self.events.telling(to)?;
         let minutes = |minutes: u32| SignedDuration::from_mins(i64::from(minutes));
         let look_every = self.log.look_every.or(5).max(1);
         let habits = Habits {
@@ -256,19 +265,41 @@ impl Tail {
             // A look at what would be told leaves nothing behind, unless asked to.
             state_dir: self.state_dir.or_else(|| (!self.dry_run).then(|| PathBuf::from(STATE))),
             listen: (!self.dry_run).then_some(listen),
+            telling,
         })
     }
 }
 
 impl EventFlags {
-    fn identity(&self) -> Result<(Identifier, Option<&str>), CliError> {
-        let identifier = self.pod_identifier.0.unwrap_or(Identifier::Namespace);
-        let label = self.pod_identifier_label.as_deref().filter(|label| !label.is_empty());
-        if identifier == Identifier::Label && label.is_none() {
-            let words = "which label names pods? --pod-identifier-label or POD_IDENTIFIER_LABEL";
-            return Err(CliError::Usage(words.to_owned()));
-        }
-        Ok((identifier, label))
+    fn telling(self, to: To) -> Result<Telling, CliError> {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let usage = |words: String| CliError::Usage(words);
+        let reason = given(Some(self.reason)).unwrap_or_else(|| REASON.to_owned());
+        let component = given(Some(self.component)).unwrap_or_else(|| COMPONENT.to_owned());
+        let interval = Duration::from_secs(60 * u64::from(self.repeat_after.or(2).max(1)));
+        let names = match self.pod_identifier.0.unwrap_or(Identifier::Namespace) {
+            Identifier::Namespace => PodName::Namespace,
+            Identifier::Name => PodName::Name,
+            Identifier::NamespacedName => PodName::NamespacedName,
+            Identifier::Label => PodName::Label(given(self.pod_identifier_label).ok_or_else(|| {
+                usage("which label names pods? --pod-identifier-label or POD_IDENTIFIER_LABEL".to_owned())
+            })?),
+        };
+        let form = Form {
+            reason: drops::reason(&reason).map_err(usage)?,
+            component: drops::component(&component).map_err(usage)?,
+            text: Text::Short,
+            names,
+            interval,
+        };
+        Ok(Telling {
+            node: given(self.node_name).unwrap_or_else(super::operator::hostname),
+            kubeconfig: self.kubeconfig,
+            api_server: given(self.api_server),
+            form,
+            reverse_dns: self.reverse_dns,
+            to,
+        })
     }
 }
 
@@ -305,5 +336,6 @@ fn prefixes(given: &[String], any: bool) -> Result<Prefixes, CliError> {
 fn told(error: TailError) -> CliError {
     match error {
         TailError::Io { doing, source } => CliError::io(doing, source),
+        TailError::Client(error) => agent::told(error),
     }
 }

@@ -37,7 +37,7 @@ const MOST_SERIES: usize = 1000;
 /// Records of a source from which on it may have been sampled: a second's worth.
 const SAMPLED: u64 = 10;
 /// What came through so late tells nobody anything new.
-const EXPIRED: Duration = Duration::from_secs(600);
+pub const EXPIRED: Duration = Duration::from_secs(600);
 
 /// A drop as those see it who look on.
 #[derive(Debug, Clone)]
@@ -81,6 +81,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// How many records are kept for each second and source.
     pub rate: u32,
+    /// What comes through later than this is told nobody.
+    pub expiry: Duration,
 }
 
 /// One flow, for the tally: the events it counts in, and its namespaces.
@@ -103,6 +105,7 @@ enum Kind {
 
 struct Hub {
     client: Option<kube::Client>,
+    expiry: Duration,
     desk: Desk,
     names: Names,
     live: Live,
@@ -156,6 +159,7 @@ impl Hub {
     fn new(setup: Setup) -> Self {
         Self {
             client: setup.client,
+            expiry: setup.expiry,
             desk: Desk::new(setup.node, setup.form, Instant::now()),
             names: Names::new(setup.resolver),
             live: setup.live,
@@ -208,8 +212,8 @@ impl Hub {
     }
 
     fn publish(&mut self, report: Report, reverse: Option<String>) {
-        let age = k8s_openapi::jiff::Timestamp::now().duration_since(report.record.at);
-        if age.unsigned_abs() > EXPIRED && age.is_positive() {
+        let age = jiff::Timestamp::now().duration_since(report.record.at);
+        if age.unsigned_abs() > self.expiry && age.is_positive() {
             return self.record(RecordResult::Expired);
         }
         let muted = Side::BOTH.iter().any(|side| report.end(*side).reporting == Reporting::Off);

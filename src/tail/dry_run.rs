@@ -1,40 +1,70 @@
 //! What would be told, printed instead.
-use serde_json::json;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::cli::OutputFormat;
-use crate::cli::output::answer;
-use crate::drops::record::{Carried, Cause, Record};
+use crate::cli::output::{FAINT, NAME, answer, paint};
+use crate::drops::events::Form;
+use crate::drops::events::form::regarding;
+use crate::drops::line::{Line, Packets};
+use crate::drops::memo::Told;
+use crate::drops::report::{Report, Side};
+use crate::drops::words;
 
-/// Prints a drop on one line.
-pub fn print(record: &Record, output: OutputFormat) {
-    let (source, destination, icmp) = match record.carried {
-        Carried::Ports { source, destination, .. } => (Some(source), Some(destination), None),
-        Carried::Icmp { kind, code, .. } => (None, None, Some((kind, code))),
-        Carried::Other(_) => (None, None, None),
-    };
-    let protocol = match record.carried {
-        Carried::Ports { protocol, .. } | Carried::Icmp { protocol, .. } | Carried::Other(protocol) => {
-            protocol
+/// Prints until nobody tells any more, or nobody reads.
+pub(super) async fn print(mut told: mpsc::Receiver<Told>, node: &str, form: &Form, output: OutputFormat) {
+    while let Some(told) = told.recv().await {
+        let Told::Drop(report) = told else { continue };
+        let text = match output {
+            OutputFormat::Text => people(&report, form),
+            OutputFormat::Json => format!("{}\n", programs(&report, node, form)),
+        };
+        if answer(&text).is_err() {
+            return;
         }
-    };
-    let chain = match &record.cause {
-        Cause::Ours(chain) | Cause::Theirs(chain) => chain,
-    };
-    let text = match output {
-        OutputFormat::Json => json!({
-            "time": record.at.to_string(),
-            "protocol": protocol.to_string(),
-            "icmp": icmp,
-            "source": {"address": record.source, "port": source},
-            "destination": {"address": record.destination, "port": destination},
-            "chain": chain,
-            "arrived_by": record.arrived_by,
-            "leaving_by": record.leaving_by,
-        })
-        .to_string(),
-        OutputFormat::Text => {
-            format!("{} {} > {} {protocol} {chain}", record.at, record.source, record.destination)
-        }
-    };
-    drop(answer(&format!("{text}\n")));
+    }
+}
+
+/// The drop as `podwall drops --output json` has it, with the events it would become.
+fn programs(report: &Report, node: &str, form: &Form) -> Value {
+    let mut line = json!(Line::of(report, node, None, Packets::Without));
+    let events = Side::BOTH.into_iter().filter(|side| report.concerns(*side)).filter_map(|side| {
+        let object = regarding(report.end(side))?;
+        let note = words::sentence(report, side, &form.names, None);
+        Some(json!({"regarding": object, "reason": form.reason, "note": note}))
+    });
+    let events: Vec<Value> = events.collect();
+    if let Some(fields) = line.as_object_mut() {
+        fields.insert("events".to_owned(), json!(events));
+    }
+    line
+}
+
+fn people(report: &Report, form: &Form) -> String {
+    let prefix = Line::of(report, "", None, Packets::Without).chain;
+    let mut text = String::new();
+    for side in Side::BOTH {
+        let end = report.end(side);
+        let (whose, style) = match regarding(end) {
+            Some(object) => {
+                let part = |part: Option<String>| part.unwrap_or_default().to_lowercase();
+                let (kind, name) = (part(object.kind), object.name.unwrap_or_default());
+                let space = object.namespace.map(|space| format!("{space}/")).unwrap_or_default();
+                (format!("{kind} {space}{name}"), NAME)
+            }
+            // Nobody gets an event; shown all the same.
+            None => (end.address.to_string(), FAINT),
+        };
+        let sentence = words::sentence(report, side, &form.names, None);
+        let time = paint(FAINT, report.record.at);
+        let _ = writeln!(
+            text,
+            "{time} {}: {sentence} {}",
+            paint(style, whose),
+            paint(FAINT, format!("({prefix})"))
+        );
+    }
+    text
 }

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use super::line::Unread;
 use super::source::Loss;
 use crate::drops::record::Record;
+use crate::telemetry::server;
 
 /// The reader turns several times a second; after this long without it hangs.
 const HANGING: Duration = Duration::from_secs(90);
@@ -101,6 +102,8 @@ pub struct LossLabel {
 #[derive(Debug)]
 pub struct Telemetry {
     registry: Registry,
+    /// What is counted as the agent counts it.
+    pub(super) shared: server::Telemetry,
     turned: Mutex<Instant>,
     warned: Mutex<Option<Instant>>,
     named: AtomicBool,
@@ -123,6 +126,7 @@ impl Default for Telemetry {
         tail.register("source_stands", "1 while there is a log to read", Gauge::clone(&source));
         Self {
             registry,
+            shared: server::Telemetry::default(),
             turned: Mutex::new(Instant::now()),
             warned: Mutex::new(None),
             named: AtomicBool::new(false),
@@ -179,10 +183,34 @@ impl Telemetry {
     }
 
     fn page(&self) -> Result<String, fmt::Error> {
-        let mut page = String::new();
+        let mut page = shared(&self.shared.metrics.page()?);
         text::encode(&mut page, &self.registry)?;
         Ok(page)
     }
+}
+
+/// What means the same here as on the agent's page; all else there is about rules, of which there are none here.
+const SHARED: [&str; 6] = [
+    "packet_drops_count",
+    "podwall_build",
+    "podwall_drop_events",
+    "podwall_drop_records",
+    "podwall_resident_memory_bytes",
+    "podwall_watch_connected",
+];
+
+fn shared(page: &str) -> String {
+    let name = |line: &str| {
+        let line = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE ")).unwrap_or(line);
+        line.split([' ', '{']).next().unwrap_or_default().to_owned()
+    };
+    let is_shared = |line: &&str| {
+        let name = name(line);
+        SHARED.iter().any(|shared| {
+            name.strip_prefix(shared).is_some_and(|rest| matches!(rest, "" | "_total" | "_info"))
+        })
+    };
+    page.lines().filter(is_shared).map(|line| format!("{line}\n")).collect()
 }
 
 /// Answers until the task is dropped.

@@ -15,3 +15,4 @@ mod rbac;
 mod relay;
 mod report;
 mod site;
+mod tail;

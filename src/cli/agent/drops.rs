@@ -64,13 +64,13 @@ impl DropFlags {
 }
 
 /// At most 128 bytes (`validation/events.go`).
-fn reason(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn reason(text: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.len() <= 128 && !text.contains(char::is_whitespace);
     good.then(|| text.to_owned()).ok_or_else(|| "a reason is one word of at most 128 bytes".to_owned())
 }
 
 /// A qualified name: `name`, or `example.org/name` (`IsQualifiedName`).
-fn component(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn component(text: &str) -> Result<String, String> {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let name = text.rsplit('/').next().unwrap_or_default();
     let ends = edge(name.chars().next()) && edge(name.chars().next_back());

@@ -26,6 +26,7 @@ fn setup(metrics: &Arc<Metrics>, live: &Live) -> Setup {
         live: live.clone(),
         metrics: Arc::clone(metrics),
         rate: 10,
+        expiry: EXPIRED,
     }
 }
 
