@@ -13,6 +13,7 @@ pub mod adoption;
 pub mod api_servers;
 pub mod apply;
 pub mod backend;
+pub(crate) mod client;
 pub mod control;
 pub mod drops;
 pub mod flows;
@@ -34,7 +35,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::KubeconfigError;
 use podwall_engine::options::{Rejection, SpoofGuard};
 use podwall_engine::{Engine, NodeName, Options};
 use podwall_ruleset::{BackendError, Capabilities};
@@ -189,7 +190,7 @@ pub fn run(settings: Settings) -> Result<(), AgentError> {
 fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
     let (client, server) = match &settings.objects {
         Objects::Cluster(file) => {
-            let (client, server) = runtime.block_on(client(file.as_deref()))?;
+            let (client, server) = runtime.block_on(client::client(file.as_deref()))?;
             (Some(client), server)
         }
         Objects::Folder(folder) => source::check(folder).map(|()| (None, Server::default()))?,
@@ -558,49 +559,6 @@ pub(crate) fn resolver(choice: ReverseDns) -> Option<Arc<dyn Resolver>> {
             }
         },
     }
-}
-
-/// A client that leaves patience to the watches: they know how long is too long.
-pub(crate) async fn client(
-    kubeconfig: Option<&std::path::Path>,
-) -> Result<(kube::Client, Server), AgentError> {
-    let config = config(kubeconfig).await?;
-    let server = Server::of(&config);
-    Ok((patient(config)?, server))
-}
-
-/// The same at another address, with the credentials there are, if any.
-pub(crate) async fn client_at(
-    kubeconfig: Option<&std::path::Path>,
-    address: &str,
-) -> Result<kube::Client, AgentError> {
-    let address: axum::http::Uri = address
-        .parse()
-        .map_err(|error| AgentError::Address { address: address.to_owned(), source: error })?;
-    let mut config = match config(kubeconfig).await {
-        Err(AgentError::NotInCluster(_)) => kube::Config::new(address.clone()),
-        found => found?,
-    };
-    config.cluster_url = address;
-    patient(config)
-}
-
-async fn config(kubeconfig: Option<&std::path::Path>) -> Result<kube::Config, AgentError> {
-    Ok(match kubeconfig {
-        None => kube::Config::incluster().map_err(|error| AgentError::NotInCluster(Box::new(error)))?,
-        Some(file) => {
-            let failed = |source| AgentError::Kubeconfig { file: file.to_owned(), source: Box::new(source) };
-            let kubeconfig = Kubeconfig::read_from(file).map_err(failed)?;
-            let options = KubeConfigOptions::default();
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?
-        }
-    })
-}
-
-fn patient(mut config: kube::Config) -> Result<kube::Client, AgentError> {
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.default_retry = false;
-    kube::Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))
 }
 
 #[cfg(test)]

@@ -186,8 +186,8 @@ fn tell(
 /// Without a cluster drops can still be printed.
 async fn client(telling: &Telling) -> Result<Option<kube::Client>, TailError> {
     let found = match &telling.api_server {
-        Some(address) => agent::client_at(telling.kubeconfig.as_deref(), address).await,
-        None => agent::client(telling.kubeconfig.as_deref()).await.map(|(client, _)| client),
+        Some(address) => agent::client::client_at(telling.kubeconfig.as_deref(), address).await,
+        None => agent::client::client(telling.kubeconfig.as_deref()).await.map(|(client, _)| client),
     };
     match (found, telling.to) {
         (Ok(client), _) => Ok(Some(client)),
