@@ -4,7 +4,9 @@
 //! set it fails instead.
 mod ask;
 mod ban;
+mod barriers;
 mod chart;
+mod drops;
 mod enforcement;
 mod fallback;
 mod image;

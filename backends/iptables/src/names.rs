@@ -47,6 +47,9 @@ pub(crate) fn links(chain: &ChainName, rule: usize) -> String {
     format!("PWL-{}", Digest::of([chain.as_str(), &rule.to_string()]))
 }
 
+/// Behind the prefix, what kind of set it is: addresses, ranges, pairs, endpoints, banned addresses and networks.
+const SET_LETTERS: [&str; 6] = ["a", "r", "p", "e", "b", "n"];
+
 /// The ipset of a set, if its shape is one.
 pub(crate) fn ipset(set: &SetName, shape: Shape) -> Option<Result<String, TooLong>> {
     let letter = match shape {
@@ -69,7 +72,8 @@ pub(crate) fn is_chain_of_ours(name: &str) -> bool {
 
 /// Is the name of an ipset one of ours?
 pub(crate) fn is_set_of_ours(name: &str) -> bool {
-    name == TRIAL_SET || ["pwa_", "pwr_", "pwp_", "pwe_"].iter().any(|prefix| name.starts_with(prefix))
+    let letter = |rest: &str| rest.split_once('_').is_some_and(|(letter, _)| SET_LETTERS.contains(&letter));
+    name == TRIAL_SET || name.strip_prefix("pw").is_some_and(letter)
 }
 
 /// Is a line of iptables-save, `-A chain rule`, in one of our chains, or does it lead to one?
@@ -92,5 +96,37 @@ pub(crate) fn families(name: &ChainName) -> &'static [Family] {
         [b'a'..=b'z', b'4', b'_', ..] => &[Family::V4],
         [b'a'..=b'z', b'6', b'_', ..] => &[Family::V6],
         _ => &Family::BOTH,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ipset_we_make_is_known_for_ours_and_others_are_not() {
+        let set = SetName::new("c_x").unwrap();
+        let made: Vec<String> = Family::BOTH
+            .into_iter()
+            .flat_map(|family| {
+                [
+                    Shape::Addresses(family),
+                    Shape::Ranges(family),
+                    Shape::Pairs(family),
+                    Shape::Endpoints(family),
+                    Shape::Banned(family),
+                    Shape::BannedRanges(family),
+                    Shape::Services,
+                    Shape::Links,
+                    Shape::Verdicts(family),
+                    Shape::Meter(family),
+                ]
+            })
+            .filter_map(|shape| ipset(&set, shape)?.ok())
+            .collect();
+        assert_eq!(made.len(), 12);
+        assert_eq!(made.iter().find(|name| !is_set_of_ours(name)), None);
+        let others = ["pwx_c", "pwab_c", "pw_c", "pwa", "kube_a", "pwt44"];
+        assert_eq!(others.iter().find(|name| is_set_of_ours(name)), None);
     }
 }

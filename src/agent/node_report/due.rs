@@ -1,7 +1,7 @@
 //! When the next report is due. Pure.
 //!
 //! The bounds of what a fleet costs its API server (decision B4): a node writes at most every five seconds, and the
-//! more nodes there are the slower each gets, so that all together stay below [`PER_SECOND`] writes, or a tenth of
+//! more nodes there are the slower each gets, so that all together stay below `PER_SECOND` writes, or a tenth of
 //! that for news nobody waits for. Within its time each node picks a moment of its own: thousands that hear of one ban
 //! at once do not answer at once.
 use std::time::Duration;

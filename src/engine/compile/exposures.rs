@@ -97,7 +97,7 @@ pub fn rules(present: &Present, refused: &BTreeSet<ChainName>, options: &Options
             DoorSet::At(Family::V6) => &[Family::V6],
         };
         for family in families {
-            let keeper_name = keeper_name(guard, *family);
+            let keeper_name = name(guard, *family);
             if refused.contains(&keeper_name) {
                 // Nobody outside comes in by a door whose keeper the kernel refuses.
                 doors.push(door(guard, *set, (*family, names::refused())));
@@ -135,14 +135,14 @@ fn door(guard: &Guard, doors: DoorSet, (family, next): (Family, ChainName)) -> R
     rule(id, matches, Verdict::Jump(next).plain())
 }
 
-/// The chain that asks who comes in by a guard's doors.
-pub fn keeper_name(guard: &Guard, family: Family) -> ChainName {
+/// The chain that keeps a guard's doors.
+pub fn name(guard: &Guard, family: Family) -> ChainName {
     ChainName::of_content(&format!("d{}", family.digit()), digest(guard))
 }
 
 /// Lets in whom the guard knows, and refuses or only records the others.
 fn keeper(guard: &Guard, family: Family, options: &Options, constants: &mut BTreeMap<SetName, Set>) -> Chain {
-    let at = keeper_name(guard, family);
+    let at = name(guard, family);
     let mut rules = Vec::new();
     if let Some(known) = known(guard.allowed(family), family, constants) {
         rules.push(rule(names::own_rule(&at, "known"), known, Verdict::Return.counted()));

@@ -9,7 +9,7 @@ use podwall_ruleset::{Counter, Family};
 
 use crate::compile::names;
 use crate::engine::Engine;
-use crate::model::ban::Mode;
+use crate::model::ban::{Mode, Way};
 use crate::model::{Action, BanId, Direction, Named, Pod, PolicyId, Tier};
 use crate::plan;
 use crate::resolve::Governing;
@@ -46,7 +46,8 @@ impl Tail {
             (names::nameless(), Self::Nameless),
             (names::refused(), Self::Refused),
             (names::strays(), Self::Strays),
-            (names::revived(), Self::Ban),
+            (names::revived(Way::In), Self::Ban),
+            (names::revived(Way::Out), Self::Ban),
         ];
         if let Some((_, tail)) = fixed.into_iter().find(|(name, _)| name.as_str() == chain) {
             return Some(tail);
@@ -153,12 +154,12 @@ impl Engine {
         Some(match Tail::of(asked.chain)? {
             Tail::Policies(direction) => self.blame_policies(asked, direction),
             Tail::Ban => {
-                let known = self.banned_in(asked.chain, asked.source, asked.destination);
+                let known = self.banned_at(asked.chain, asked.source, asked.destination);
                 known.map_or(Blame::Bans(Mode::Enforce, Vec::new()), |(mode, bans)| Blame::Bans(mode, bans))
             }
             Tail::Door => {
                 let at = (asked.transport.protocol(), asked.transport.port().unwrap_or_default());
-                let known = self.guarded_by(asked.chain, asked.destination, at);
+                let known = self.guarded_at(asked.chain, asked.destination, at);
                 known.map_or(Blame::Doors(Mode::Enforce, Vec::new()), |(mode, doors)| {
                     Blame::Doors(mode, doors)
                 })
@@ -184,7 +185,7 @@ impl Engine {
         let drops = match tail {
             // All that is counted there is dropped.
             Tail::Strays => true,
-            Tail::Ban if *chain == *names::revived().as_str() => true,
+            Tail::Ban if [Way::In, Way::Out].iter().any(|way| names::revived(*way) == counter.chain) => true,
             Tail::Policies(_)
             | Tail::Ban
             | Tail::Door

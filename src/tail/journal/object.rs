@@ -218,7 +218,7 @@ struct Object {
 
 impl Object {
     fn read(file: &File, at: u64, kind: u8) -> Result<Self, Damage> {
-        if at == 0 || at % 8 != 0 {
+        if at == 0 || !at.is_multiple_of(8) {
             return Err(Damage::Object(at));
         }
         let mut header = [0; OBJECT_HEADER];

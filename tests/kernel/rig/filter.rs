@@ -140,7 +140,7 @@ const fn tuple(flow: &Flow) -> FlowTuple {
 
 /// What the first packet asked for, before any translation.
 fn asked(flow: &Flow) -> Asked {
-    let original = tuple(&Flow { reply: flow.original.clone(), ..flow.clone() });
+    let original = tuple(&Flow { reply: flow.original, ..*flow });
     let (port, source_port) = match flow.original.layer4 {
         Layer4::Ports { source, destination } => (destination, source),
         _ => (0, 0),

@@ -153,29 +153,17 @@ impl<'a> Lowering<'a> {
                 self.push(HOP_LIMIT);
                 self.push(Cmp::equal([*limit]));
             }
-            Match::Local => {
-                self.push(Fib::DestinationType);
-                self.push(Cmp::equal(RTN_LOCAL.to_ne_bytes()));
-            }
-            Match::Broadcast => {
-                self.push(Fib::DestinationType);
-                self.push(Cmp::equal(RTN_BROADCAST.to_ne_bytes()));
-            }
+            Match::Local => self.destination_is(RTN_LOCAL),
+            Match::Broadcast => self.destination_is(RTN_BROADCAST),
             Match::State(states) => {
                 let bits = states.iter().fold(0, |bits, state| bits | state_bit(*state));
-                self.push(Ct(CtKey::State));
-                self.push(Bitwise { mask: Data::of(bits.to_ne_bytes()) });
-                self.push(Cmp { order: Order::Unequal, data: Data::of([0; 4]) });
+                self.any_bit(CtKey::State, bits);
             }
             Match::OriginalDirection => {
                 self.push(Ct(CtKey::Direction));
                 self.push(Cmp::equal([0]));
             }
-            Match::Translated => {
-                self.push(Ct(CtKey::Status));
-                self.push(Bitwise { mask: Data::of(IPS_DST_NAT.to_ne_bytes()) });
-                self.push(Cmp { order: Order::Unequal, data: Data::of([0; 4]) });
-            }
+            Match::Translated => self.any_bit(CtKey::Status, IPS_DST_NAT),
             Match::TcpNotOpening => {
                 self.protocol(Protocol::TCP);
                 self.push(Payload { offset: TCP_FLAGS, length: 1, ..DESTINATION_PORT });
@@ -193,6 +181,17 @@ impl<'a> Lowering<'a> {
                 self.push(Cmp::equal([0; 4]));
             }
         }
+    }
+
+    fn destination_is(&mut self, kind: u32) {
+        self.push(Fib::DestinationType);
+        self.push(Cmp::equal(kind.to_ne_bytes()));
+    }
+
+    fn any_bit(&mut self, of: CtKey, bits: u32) {
+        self.push(Ct(of));
+        self.push(Bitwise { mask: Data::of(bits.to_ne_bytes()) });
+        self.push(Cmp { order: Order::Unequal, data: Data::of([0; 4]) });
     }
 
     fn ask_family(&mut self, family: Family) {

@@ -33,21 +33,22 @@ impl MemberWork {
                     remove(&mut work.down, name, goes);
                     add(&mut work.up, name, valued(edit, comes));
                 }
-                Growth::Closes => {
-                    let bridge = ranges::bridge(&goes, &comes);
-                    let (down_in, up_in) = (valued(edit, bridge.down_in), valued(edit, bridge.up_in));
-                    remove(&mut work.down, name, bridge.down_out);
-                    add(&mut work.down, name, down_in);
-                    remove(&mut work.up, name, bridge.up_out);
-                    add(&mut work.up, name, up_in);
-                }
-                Growth::Neutral => {
+                Growth::Neutral if !goes.iter().any(is_range) => {
                     remove(&mut work.up, name, goes);
                     add(
                         if neutral_leaves { &mut work.down } else { &mut work.last },
                         name,
                         valued(edit, comes),
                     );
+                }
+                // Of a set that only counts, either is as good; overlapping intervals cannot stand side by side.
+                Growth::Closes | Growth::Neutral => {
+                    let bridge = ranges::bridge(&goes, &comes);
+                    let (down_in, up_in) = (valued(edit, bridge.down_in), valued(edit, bridge.up_in));
+                    remove(&mut work.down, name, bridge.down_out);
+                    add(&mut work.down, name, down_in);
+                    remove(&mut work.up, name, bridge.up_out);
+                    add(&mut work.up, name, up_in);
                 }
             }
         }
@@ -94,6 +95,10 @@ fn sole_address(key: &Key) -> Option<IpAddr> {
 pub(super) fn holds_verdicts(edit: &SetEdit) -> bool {
     let first = edit.elements.values().next();
     matches!(first.and_then(|edit| edit.before.as_ref().or(edit.after.as_ref())), Some(Value::Verdict(_)))
+}
+
+const fn is_range(key: &Key) -> bool {
+    matches!(key, Key::Range(..))
 }
 
 fn removed(edit: &SetEdit) -> impl Iterator<Item = Key> {

@@ -15,6 +15,7 @@ use super::{barriers, objects};
 
 /// One event.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of a history is told")]
 pub(crate) enum Event {
     /// Something the API server or the host tells.
     Told(Change),
