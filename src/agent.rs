@@ -10,6 +10,7 @@
 //! Owns how the parts are put together, in which order they start, and how they stop. Each arrow is a channel; only
 //! `apply` talks to the packet filter, only `planner` holds the engine.
 pub mod adoption;
+mod alarm;
 pub mod api_servers;
 pub mod apply;
 pub mod backend;
@@ -42,22 +43,21 @@ use podwall_ruleset::{BackendError, Capabilities};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc as mpsc_async;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
-use crate::drops::events::Form;
-use crate::drops::hub::{self, Live};
-use crate::drops::memo::{Onward, Taken};
-use crate::drops::reverse::{Dns, Resolver};
+use crate::drops::hub::Live;
+use crate::drops::memo::Onward;
 use crate::telemetry::events::Events;
 use crate::telemetry::health::Concern;
 use crate::telemetry::server::{self, Telemetry};
 use adoption::Adoption;
+use alarm::start_listening;
 use api_servers::Server;
-use apply::{Established, StartListening};
-use backend::{Alarm, Choice, Ears, Filter, GuardChoice, Opened};
+use apply::Established;
+use backend::{Choice, Filter, GuardChoice, Opened};
 use control::Desk;
+pub use drops::{DropSettings, ReverseDns};
 use host::OwnAddresses;
 use input::{Feed, Inputs, Stopping};
 use lock::{Lock, LockError};
@@ -100,25 +100,6 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the lock, the control socket and the record of the first start are.
     pub state_dir: PathBuf,
-}
-
-/// How dropped packets are told of.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DropSettings {
-    /// What events look like; `None`: there are none.
-    pub events: Option<Form>,
-    /// Whether strangers are called as DNS calls them.
-    pub reverse_dns: ReverseDns,
-}
-
-/// Whether strangers are called as DNS calls them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum ReverseDns {
-    /// The node's own name servers are asked
-    #[default]
-    On,
-    /// Nobody is asked
-    Off,
 }
 
 /// Why the agent could not start, or had to stop.
@@ -309,38 +290,6 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<J
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// What starts a thread that hears of other writers. It is asked when a table turns out not to be owned, which may be
-/// long after the start: somebody else may have made one of our name before we did.
-fn start_listening(ears: Ears, works: &Works) -> StartListening {
-    let works = works.clone();
-    Box::new(move || {
-        let (alarm, works) = (ears.open()?, works.clone());
-        let failed = |source| BackendError::Io { doing: "starting a thread".to_owned(), source };
-        thread("podwall-alarm", move || listen(alarm, &works)).map(drop).map_err(failed)
-    })
-}
-
-/// Passes on what other programs write, until the apply thread is gone.
-fn listen(mut alarm: Alarm, works: &Works) {
-    /// How soon the thread notices that it is no longer needed.
-    const PATIENCE: Duration = Duration::from_secs(60);
-    loop {
-        let heard = match alarm.next(PATIENCE) {
-            Ok(None) => continue,
-            Ok(Some(heard)) => heard,
-            Err(error) => {
-                // Deaf for a moment: what was written meanwhile is found by looking.
-                tracing::warn!(error = &error as &dyn std::error::Error, "listening for other writers");
-                std::thread::sleep(Duration::from_secs(1));
-                None
-            }
-        };
-        if works.send(Work::Foreign(heard)).is_err() {
-            return;
-        }
-    }
-}
-
 /// Everything the tasks of the runtime need.
 struct Agent {
     settings: Settings,
@@ -370,8 +319,8 @@ impl Agent {
             });
         }
         let feeds = self.sources(&inputs, &mut tasks)?;
-        let (drops, taken, live) = self.drops(&mut tasks)?;
-        let planner = self.planner(feeds, events, self.reporter(&mut tasks), drops);
+        let drops::Ends { onward, taken, live } = self.drops(&mut tasks)?;
+        let planner = self.planner(feeds, events, self.reporter(&mut tasks), onward);
         tasks.spawn(async move {
             planner.run(received, outcomes, taken).await;
             "planner"
@@ -478,43 +427,17 @@ impl Agent {
     }
 
     /// Starts whoever hears and tells of dropped packets.
-    fn drops(
-        &self,
-        tasks: &mut JoinSet<&'static str>,
-    ) -> Result<(Onward, mpsc_async::Receiver<Taken>, Live), AgentError> {
-        let (onward, told) = mpsc_async::channel(hub::QUEUE);
-        let (taking, taken) = mpsc_async::channel(drops::QUEUE);
-        let (live, heard) = (Live::default(), Arc::default());
-        let settings = &self.settings.drops;
-        let setup = hub::Setup {
+    fn drops(&self, tasks: &mut JoinSet<&'static str>) -> Result<drops::Ends, AgentError> {
+        let site = drops::Site {
             node: self.settings.node.to_string(),
-            form: settings.events.clone().unwrap_or_default(),
-            client: self.client.clone().filter(|_| settings.events.is_some()),
-            resolver: resolver(settings.reverse_dns),
-            live: live.clone(),
-            metrics: Arc::clone(&self.telemetry.metrics),
-            rate: self.options.log_rate,
-            expiry: hub::EXPIRED,
-        };
-        tasks.spawn(async move {
-            hub::run(setup, told).await;
-            "hub of drops"
-        });
-        let look = drops::look(self.works.clone(), taking.clone(), Arc::clone(&heard));
-        tasks.spawn(async move {
-            look.await;
-            "reader of counters"
-        });
-        let ear = drops::Ear {
-            group: self.options.log_group,
-            copy: self.options.log_snaplen,
-            onward: taking,
-            heard,
+            settings: self.settings.drops.clone(),
+            client: self.client.clone(),
+            options: &self.options,
+            works: self.works.clone(),
             telemetry: self.telemetry.clone(),
         };
         let failed = |source| AgentError::Io { doing: "starting a thread".to_owned(), source };
-        thread("podwall-drops", move || drops::listen(&ear)).map_err(failed)?;
-        Ok((onward, taken, live))
+        drops::start(site, tasks).map_err(failed)
     }
 
     fn planner(&self, feeds: BTreeSet<Feed>, events: Events, sheet: Sheet, drops: Onward) -> Planner {
@@ -545,20 +468,6 @@ impl Agent {
             control::serve(doors.control, desk).await;
             "control socket"
         });
-    }
-}
-
-/// Without name servers strangers go by their addresses.
-pub(crate) fn resolver(choice: ReverseDns) -> Option<Arc<dyn Resolver>> {
-    match choice {
-        ReverseDns::Off => None,
-        ReverseDns::On => match Dns::of_host() {
-            Ok(dns) => Some(Arc::new(dns)),
-            Err(error) => {
-                tracing::info!(%error, "addresses outside the cluster are told without names");
-                None
-            }
-        },
     }
 }
 

@@ -172,7 +172,7 @@ fn tell(
             node: telling.node,
             form: telling.form,
             client,
-            resolver: agent::resolver(telling.reverse_dns),
+            resolver: agent::drops::resolver(telling.reverse_dns),
             live: hub::Live::default(),
             metrics: Arc::clone(&telemetry.shared.metrics),
             rate: 0,

@@ -1,4 +1,5 @@
-//! Reads records of dropped packets from the kernel, and looks at the counters now and then.
+//! Reads records of dropped packets from the kernel, looks at the counters now and then, and starts whoever tells of
+//! them.
 //!
 //! A thread, because netlink sockets block. In a flood it reads as much as it can tell of and sleeps: what it leaves in
 //! the kernel is lost there, and counted.
@@ -8,21 +9,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
+use podwall_engine::Options;
 use podwall_engine::compile::names::LOG_PREFIX;
 use podwall_netlink::nflog::{Logged, Nflog};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use super::work::{Work, Works};
-use crate::drops::memo::Taken;
+use crate::drops::events::Form;
+use crate::drops::hub::{self, Live};
+use crate::drops::memo::{Onward, Taken};
 use crate::drops::packet;
 use crate::drops::record::{Cause, Record};
 use crate::drops::report::Sample;
+use crate::drops::reverse::{Dns, Resolver};
 use crate::telemetry::health::Concern;
 use crate::telemetry::metrics::RecordResult;
 use crate::telemetry::server::Telemetry;
 
 /// Batches that may wait for the planner.
-pub const QUEUE: usize = 64;
+const QUEUE: usize = 64;
 /// How soon the thread notices that it is no longer needed.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How soon a group that cannot be read is tried again.
@@ -36,23 +42,113 @@ const NAMES: Duration = Duration::from_secs(60);
 const OFTEN: Duration = Duration::from_secs(5);
 const SELDOM: Duration = Duration::from_secs(30);
 
-/// Where records are read, and where they go.
-#[derive(Debug, Clone)]
-pub struct Ear {
-    /// NFLOG group.
-    pub group: u16,
-    /// Bytes of each packet.
-    pub copy: u32,
-    /// The planner.
-    pub onward: mpsc::Sender<Taken>,
-    /// How many were read so far.
-    pub heard: Arc<AtomicU64>,
+/// How dropped packets are told of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DropSettings {
+    /// What events look like; `None`: there are none.
+    pub events: Option<Form>,
+    /// Whether strangers are called as DNS calls them.
+    pub reverse_dns: ReverseDns,
+}
+
+/// Whether strangers are called as DNS calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ReverseDns {
+    /// The node's own name servers are asked
+    #[default]
+    On,
+    /// Nobody is asked
+    Off,
+}
+
+/// Without name servers strangers go by their addresses.
+pub(crate) fn resolver(choice: ReverseDns) -> Option<Arc<dyn Resolver>> {
+    match choice {
+        ReverseDns::Off => None,
+        ReverseDns::On => match Dns::of_host() {
+            Ok(dns) => Some(Arc::new(dns)),
+            Err(error) => {
+                tracing::info!(%error, "addresses outside the cluster are told without names");
+                None
+            }
+        },
+    }
+}
+
+/// What telling of drops needs.
+pub struct Site<'a> {
+    /// This node.
+    pub node: String,
+    /// What the operator chose.
+    pub settings: DropSettings,
+    /// Where events go, if there is an API server.
+    pub client: Option<kube::Client>,
+    /// How records are made.
+    pub options: &'a Options,
+    /// The apply thread.
+    pub works: Works,
     /// Metrics and health.
     pub telemetry: Telemetry,
 }
 
+/// What others hold of it.
+#[derive(Debug)]
+pub struct Ends {
+    /// For the planner, to tell.
+    pub onward: Onward,
+    /// For the planner, to hear.
+    pub taken: mpsc::Receiver<Taken>,
+    /// For whoever looks on.
+    pub live: Live,
+}
+
+/// Starts the thread that hears, and the tasks that count and tell.
+pub fn start(site: Site<'_>, tasks: &mut JoinSet<&'static str>) -> std::io::Result<Ends> {
+    let (onward, told) = mpsc::channel(hub::QUEUE);
+    let (taking, taken) = mpsc::channel(QUEUE);
+    let (live, heard) = (Live::default(), Arc::default());
+    let setup = hub::Setup {
+        node: site.node,
+        client: site.client.filter(|_| site.settings.events.is_some()),
+        form: site.settings.events.unwrap_or_default(),
+        resolver: resolver(site.settings.reverse_dns),
+        live: live.clone(),
+        metrics: Arc::clone(&site.telemetry.metrics),
+        rate: site.options.log_rate,
+        expiry: hub::EXPIRED,
+    };
+    tasks.spawn(async move {
+        hub::run(setup, told).await;
+        "hub of drops"
+    });
+    let look = look(site.works, taking.clone(), Arc::clone(&heard));
+    tasks.spawn(async move {
+        look.await;
+        "reader of counters"
+    });
+    let (group, copy, telemetry) = (site.options.log_group, site.options.log_snaplen, site.telemetry);
+    let ear = Ear { group, copy, onward: taking, heard, telemetry };
+    std::thread::Builder::new().name("podwall-drops".to_owned()).spawn(move || listen(&ear))?;
+    Ok(Ends { onward, taken, live })
+}
+
+/// Where records are read, and where they go.
+#[derive(Debug, Clone)]
+struct Ear {
+    /// NFLOG group.
+    group: u16,
+    /// Bytes of each packet.
+    copy: u32,
+    /// The planner.
+    onward: mpsc::Sender<Taken>,
+    /// How many were read so far.
+    heard: Arc<AtomicU64>,
+    /// Metrics and health.
+    telemetry: Telemetry,
+}
+
 /// Reads until nobody takes what is read.
-pub fn listen(ear: &Ear) {
+fn listen(ear: &Ear) {
     while !ear.onward.is_closed() {
         let mut log = match Nflog::open(ear.group, ear.copy) {
             Ok(log) => log,
@@ -165,7 +261,7 @@ impl Links {
 }
 
 /// Looks at the counters until nobody takes what is seen.
-pub async fn look(works: Works, onward: mpsc::Sender<Taken>, heard: Arc<AtomicU64>) {
+async fn look(works: Works, onward: mpsc::Sender<Taken>, heard: Arc<AtomicU64>) {
     let mut before = 0;
     let mut rested = SELDOM;
     loop {
@@ -182,7 +278,10 @@ pub async fn look(works: Works, onward: mpsc::Sender<Taken>, heard: Arc<AtomicU6
                         return;
                     }
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "reading counters"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "reading counters");
+                    rested = SELDOM;
+                }
                 Err(_) => return,
             }
         }

@@ -13,6 +13,7 @@ pub struct Tally<K> {
     /// Records a source gets through in the time between two looks, whatever it sends.
     limit: u64,
     chains: BTreeMap<String, Chain<K>>,
+    looks: u64,
 }
 
 #[derive(Debug)]
@@ -36,7 +37,7 @@ const MOST_FLOWS: usize = 4096;
 impl<K: Ord + Hash + Clone> Tally<K> {
     /// `limit`: a source that told of so many was sampled.
     pub const fn new(limit: u64) -> Self {
-        Self { limit, chains: BTreeMap::new() }
+        Self { limit, chains: BTreeMap::new(), looks: 0 }
     }
 
     /// One record of a flow.
@@ -55,14 +56,16 @@ impl<K: Ord + Hash + Clone> Tally<K> {
     /// The kernel's counters, by chain; answers how many packets more each flow had than were told.
     pub fn look(&mut self, counters: &BTreeMap<String, u64>) -> Vec<(K, u64)> {
         self.chains.retain(|chain, _| counters.contains_key(chain));
-        let mut more = Vec::new();
+        let (first, mut more) = (self.looks == 0, Vec::new());
+        self.looks += 1;
         for (chain, packets) in counters {
             let own = self.chains.entry(chain.clone()).or_default();
-            // A chain that was made anew counts from nothing; one that was there before us had its packets told.
             let since = match own.counted {
                 Some(before) if before <= *packets => packets - before,
-                Some(_) => *packets,
-                None => u64::try_from(-own.owed.min(0)).unwrap_or_default(),
+                // What was there before us is not ours to count, but for what was told of it.
+                None if first => u64::try_from(-own.owed.min(0)).unwrap_or_default(),
+                // It was made since the last look, or made anew.
+                Some(_) | None => *packets,
             };
             own.counted = Some(*packets);
             own.owed += i128::from(since);
@@ -160,6 +163,14 @@ mod tests {
         assert_eq!(tally.look(&counters(1032)), [], "made up for");
         record(&mut tally, 1, "a", 12);
         assert_eq!(tally.look(&counters(1054)), [("a", 10 - 1)]);
+    }
+
+    #[test]
+    fn a_chain_made_since_the_last_look_counts_from_nothing() {
+        let mut tally = Tally::new(10);
+        assert_eq!(tally.look(&BTreeMap::new()), []);
+        record(&mut tally, 1, "a", 20);
+        assert_eq!(tally.look(&counters(300)), [("a", 280)]);
     }
 
     #[test]

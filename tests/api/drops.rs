@@ -17,7 +17,7 @@ fn events(site: &Site, number: usize, patience: Duration) -> Result<Vec<Value>, 
             ["get", "events.events.k8s.io", "-A", "-o", "json", "--field-selector", "reason=PacketDrop"];
         let (done, said) = site.kubectl(&words)?;
         let found: Value = if done { serde_json::from_str(&said)? } else { return Err(said.into()) };
-        let items = found["items"].as_array().cloned().unwrap_or_default();
+        let items = found.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
         if items.len() >= number || begun.elapsed() > patience {
             return Ok(items);
         }

@@ -1,7 +1,7 @@
 //! `podwall tail` at a real API server, with the rights the chart gives it: lines of a log become events on both pods.
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -46,9 +46,8 @@ impl Node {
         site.apply(&namespace("shop", ""))?;
         site.apply(&namespace("bank", ""))?;
         site.apply("apiVersion: v1\nkind: Node\nmetadata: {name: node-a}\nstatus: {addresses: [{type: InternalIP, address: 192.0.2.10}]}\n")?;
-        let addresses = |texts: [&str; 2]| texts.map(|text| text.parse::<IpAddr>().expect("an address"));
-        site.apply(&pod("shop/web", "node-a", "app: web", &addresses(["10.0.0.1", "fd00::1"])))?;
-        site.apply(&pod("bank/vault", "node-b", "app: vault", &addresses(["10.0.1.2", "fd00:1::2"])))?;
+        site.apply(&pod("shop/web", "node-a", "app: web", &["10.0.0.1".parse()?, "fd00::1".parse()?]))?;
+        site.apply(&pod("bank/vault", "node-b", "app: vault", &["10.0.1.2".parse()?, "fd00:1::2".parse()?]))?;
         let (made, token) = kubectl(&site, "create token podwall-tail -n podwall")?;
         assert!(made, "{token}");
         let kubeconfig = site.api.kubeconfig_for("tail", token.trim())?;
@@ -119,21 +118,23 @@ impl Node {
     fn events(&self, space: &str) -> Result<Vec<Event>, Failure> {
         let (_, text) = kubectl(&self.site, &format!("get events -n {space} -o json"))?;
         let list: Value = serde_json::from_str(&text)?;
-        let items = list["items"].as_array().cloned().unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |item: &Value, path: &str| {
+            item.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
         let mut events: Vec<Event> = items
             .iter()
-            .filter(|item| item["reason"] == "PacketDrop")
+            .filter(|item| text(item, "/reason") == "PacketDrop")
             .map(|item| Event {
                 object: format!(
                     "{} {}",
-                    text(&item["involvedObject"]["kind"]),
-                    text(&item["involvedObject"]["name"])
+                    text(item, "/involvedObject/kind"),
+                    text(item, "/involvedObject/name")
                 ),
-                kind: text(&item["type"]),
-                component: text(&item["reportingComponent"]),
-                message: text(&item["message"]),
-                count: item["series"]["count"].as_u64().unwrap_or(1),
+                kind: text(item, "/type"),
+                component: text(item, "/reportingComponent"),
+                message: text(item, "/message"),
+                count: item.pointer("/series/count").and_then(Value::as_u64).unwrap_or(1),
             })
             .collect();
         events.sort();

@@ -94,6 +94,6 @@ impl Tail {
 /// The number a packet of [`crate::log`] has.
 pub(crate) fn number(line: &str) -> u32 {
     let line: Value = serde_json::from_str(line).expect("one JSON object a line");
-    let port = |end: &str| line[end]["port"].as_u64().and_then(|port| u32::try_from(port).ok());
+    let port = |end: &str| line.get(end)?.get("port")?.as_u64().and_then(|port| u32::try_from(port).ok());
     port("source").zip(port("destination")).map_or(u32::MAX, |(high, low)| high << 16 | low)
 }
