@@ -5,6 +5,7 @@ pub mod agent;
 pub mod ban;
 pub mod cluster;
 pub mod demo;
+pub mod drops;
 pub mod error;
 pub mod explain;
 pub mod objects;
@@ -13,6 +14,7 @@ pub mod output;
 pub mod planning;
 pub mod render;
 pub mod retire;
+pub mod tail;
 pub mod teardown;
 
 use std::process::ExitCode;
@@ -50,6 +52,8 @@ enum Command {
     Render(render::Render),
     Explain(explain::Explain),
     Ban(ban::Ban),
+    Tail(Box<tail::Tail>),
+    Drops(drops::Drops),
     Teardown(teardown::Teardown),
     Retire(retire::Retire),
     #[command(hide = true)]
@@ -85,6 +89,8 @@ impl Command {
             Self::Explain(explain) => explain.run(),
             Self::Teardown(teardown) => teardown.run(),
             Self::Ban(ban) => ban.run(),
+            Self::Tail(tail) => tail.run(),
+            Self::Drops(drops) => drops.run(),
             Self::Retire(retire) => retire.run(),
             Self::Tethered(tethered) => tethered.run(),
         }

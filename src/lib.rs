@@ -3,6 +3,8 @@
 
 pub mod agent;
 pub mod cli;
+pub mod drops;
 pub mod manifests;
 pub mod operator;
+pub mod tail;
 pub mod telemetry;

@@ -28,7 +28,10 @@ use super::node_report::Sheet;
 use super::pace::Pace;
 use super::reports::Reports;
 use super::work::{Outcome, Standing, Wanted, Work, Works};
+use crate::drops::memo::{self as drops, Onward, Taken};
+use crate::drops::tenants::Beginning;
 use crate::telemetry::health::{Concern, Worker};
+use crate::telemetry::metrics::RecordResult;
 use crate::telemetry::server::Telemetry;
 use clock::Clock;
 use gathering::{Gathering, away};
@@ -58,6 +61,8 @@ pub struct Setup {
     pub works: Works,
     /// Where it is told what stands.
     pub sheet: Sheet,
+    /// Where it is told what was dropped.
+    pub drops: Onward,
     /// Metrics and health.
     pub telemetry: Telemetry,
 }
@@ -90,6 +95,7 @@ pub struct Planner {
     busy: bool,
     last_tick: Option<Instant>,
     clock: Clock,
+    drops: drops::Desk,
 }
 
 /// How far along the planner is.
@@ -131,6 +137,7 @@ impl Planner {
             busy: false,
             last_tick: None,
             clock: Clock,
+            drops: drops::Desk::new(setup.drops),
         }
     }
 
@@ -139,6 +146,7 @@ impl Planner {
         mut self,
         mut inputs: mpsc::Receiver<Stamped>,
         mut outcomes: mpsc::UnboundedReceiver<Outcome>,
+        mut taken: mpsc::Receiver<Taken>,
     ) {
         loop {
             tokio::select! {
@@ -151,7 +159,12 @@ impl Planner {
                     Some(input) => self.gulp(input, &mut inputs),
                     None => return,
                 },
-                () = tokio::time::sleep_until(self.wake()) => {}
+                // Nothing follows from it for the rules.
+                Some(taken) = taken.recv() => {
+                    self.dropped(Some(taken));
+                    continue;
+                }
+                () = tokio::time::sleep_until(self.wake()) => self.dropped(None),
             }
             self.turn();
         }
@@ -190,6 +203,8 @@ impl Planner {
     fn change(&mut self, change: Change, at: Moment) {
         self.telemetry.metrics.changes.get_or_create(&kinds::kind(&change).into()).inc();
         self.oldest.get_or_insert(at);
+        let beginning = if self.gathering.is_over() { Beginning::Over } else { Beginning::Reading };
+        self.drops.note(&change, &self.engine, beginning);
         let revisit = match self.phase {
             // All are looked at once everything was read.
             Phase::Gathering => Revisit::Nothing,
@@ -197,6 +212,17 @@ impl Planner {
         };
         self.engine.apply(change);
         revisit.carry_out(&self.engine, &mut self.reports);
+    }
+
+    /// Tells what was dropped, and what waited for its pod to be told of.
+    fn dropped(&mut self, taken: Option<Taken>) {
+        let now = Instant::now();
+        if let Some(taken) = taken {
+            self.drops.take(taken, &self.engine, now);
+        }
+        self.drops.settle(&self.engine, now);
+        let lost = std::mem::take(&mut self.drops.lost);
+        self.telemetry.metrics.drop_records.get_or_create(&RecordResult::LostQueue.into()).inc_by(lost);
     }
 
     fn watch(&mut self, feed: Feed, away: Option<String>, at: Moment) {
@@ -442,7 +468,8 @@ impl Planner {
         let waits_for_pace = !self.busy && self.has_work();
         let pace = self.pace.next().filter(|_| waits_for_pace);
         let ban_ends = self.engine.next_end().map(|end| now + self.clock.until(end));
-        let others = [pace, self.locals.deadline(), self.grace_ends, self.retry_refused, ban_ends];
+        let waiting = self.drops.deadline();
+        let others = [pace, self.locals.deadline(), self.grace_ends, self.retry_refused, ban_ends, waiting];
         others.into_iter().flatten().fold(now + TICK, Instant::min)
     }
 

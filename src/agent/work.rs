@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use podwall_engine::{Barred, Update};
-use podwall_ruleset::{ChainName, ForeignChange, Hit, Ruleset};
+use podwall_ruleset::{BackendError, ChainName, Counter, ForeignChange, Hit, Ruleset};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -32,6 +32,8 @@ pub enum Work {
     Rechecked(u64),
     /// The thread that cuts flows has come to an end by itself.
     FlowsEnded,
+    /// Read every counter of our rules.
+    Counters(oneshot::Sender<Result<Vec<Counter>, BackendError>>),
     /// Hand out a copy of what stands.
     Show(oneshot::Sender<Ruleset>),
     /// Take everything away and stay idle.

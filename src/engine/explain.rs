@@ -3,6 +3,7 @@
 //! The verdict comes from the very ruleset a node would load ([`Engine::plan`]) run through the simulator; nothing here
 //! decides anything. What the model is asked for is only the *nearest miss*: the rule that came closest.
 mod barrier;
+mod blame;
 mod nearest;
 mod words;
 
@@ -23,6 +24,7 @@ use crate::options::Options;
 use crate::plan::{self, Plan};
 
 pub use barrier::Barrier;
+pub use blame::{Asked as Dropped, Blame, Counted, Tail};
 pub use nearest::Nearest;
 pub use words::{describe_rule, describe_transport};
 

@@ -100,6 +100,23 @@ pub struct Pod {
     pub ports: Vec<NamedPort>,
     /// Ports its node answers for, sorted.
     pub host_ports: Vec<HostPort>,
+    /// What made it, for people.
+    pub workload: Option<Workload>,
+}
+
+/// What makes pods: a Deployment, a DaemonSet, a Job, ...
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Workload {
+    /// Its kind.
+    pub kind: Text,
+    /// Its name, in the namespace of its pods.
+    pub name: Text,
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
 }
 
 impl Pod {

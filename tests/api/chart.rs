@@ -12,7 +12,7 @@ use crate::site::{Failure, Site, namespace};
 use helm::{Helm, of_kind};
 
 /// Every value that changes what is rendered, on its other side.
-const BRANCHES: [&str; 16] = [
+const BRANCHES: [&str; 18] = [
     "",
     "agent.backend=iptables",
     "agent.backend=nftables,agent.pending=all,agent.established=keep,agent.logFormat=json",
@@ -27,6 +27,8 @@ const BRANCHES: [&str; 16] = [
     "operator.enabled=false",
     "operator.replicas=2,operator.logFormat=json,operator.tolerations=null,operator.nodeSelector=null",
     "teardown.enabled=false",
+    "tail.enabled=true,tail.prefixes={calico-drop:,two words}",
+    "tail.enabled=true,tail.prefixes={x},tail.file=/logs/kern.log,tail.logs=/logs,tail.env.POD_IDENTIFIER=name,tail.tolerations=null",
     "metrics.podMonitor.enabled=true,metrics.podMonitor.labels.release=prometheus,dashboard.enabled=true",
     "metrics.serviceMonitor.enabled=true,dashboard.enabled=true,dashboard.annotations.folder=net",
 ];
@@ -64,6 +66,9 @@ fn the_schema_refuses_what_the_agent_would() -> Result<(), Failure> {
         ("image.repository=podwall:main", "/image/repository"),
         ("operator.enabled=maybe", "/operator/enabled"),
         ("operator.replicas=50", "/operator/replicas"),
+        ("tail.journal=journal", "/tail/journal"),
+        ("tail.enabled=true", "tail.prefixes"),
+        ("tail.env.REPEATED_EVENTS_INTERVAL_MINUTES=2", "/tail/env"),
         ("teardown.timeout=0", "/teardown/timeout"),
         ("metrics.podMonitor.interval=often", "/metrics/podMonitor/interval"),
         ("dashboards.enabled=true", "'dashboards'"),

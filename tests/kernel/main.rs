@@ -20,6 +20,7 @@ mod churn;
 mod commands;
 mod conformance;
 mod crash;
+mod drops;
 mod exposure;
 mod flows;
 mod lock;

@@ -28,6 +28,9 @@ pub struct ServiceSpec {
     pub selector: Option<BTreeMap<String, String>>,
     /// Its ports.
     pub ports: Option<Vec<ServicePort>>,
+    /// Addresses inside the cluster.
+    #[serde(rename = "clusterIPs")]
+    pub cluster_ips: Option<Vec<String>>,
     /// Addresses that somebody else routes to the nodes.
     #[serde(rename = "externalIPs")]
     pub external_ips: Option<Vec<String>>,

@@ -201,6 +201,7 @@ fn pod(number: u8) -> Change {
         started: None,
         ports: Vec::new(),
         host_ports: Vec::new(),
+        workload: None,
     })
 }
 

@@ -83,6 +83,7 @@ fn isolating() -> Ruleset {
         started: None,
         ports: Vec::new(),
         host_ports: Vec::new(),
+        workload: None,
     }));
     engine.apply(podwall_engine::Change::Policy(Policy {
         id: PolicyId { tier: Tier::Namespace, namespace: "shop".into(), name: "deny".into() },

@@ -37,9 +37,10 @@ fn start(feeds: impl IntoIterator<Item = Feed>) -> Case {
         reports: Reports::new(events, telemetry.clone()),
         works: sender,
         sheet: sheet.clone(),
+        drops: mpsc::channel(1).0,
         telemetry: telemetry.clone(),
     });
-    tokio::spawn(planner.run(received, outcomes_received));
+    tokio::spawn(planner.run(received, outcomes_received, mpsc::channel(1).1));
     Case { inputs, outcomes, works, sheet, telemetry }
 }
 
@@ -129,6 +130,7 @@ fn pod(number: u8) -> Change {
         started: None,
         ports: Vec::new(),
         host_ports: Vec::new(),
+        workload: None,
     })
 }
 

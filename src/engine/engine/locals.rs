@@ -13,6 +13,9 @@ use crate::resolve;
 
 use super::Engine;
 
+/// How many chains that went are remembered.
+const RETIRED: usize = 64;
+
 /// One address of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Local {
@@ -55,6 +58,16 @@ impl LiveChain {
     /// Only rules of the cluster tiers can deny somebody or pass him on: there a new peer may be a lost one.
     pub(super) fn may_deny_peers(&self) -> bool {
         self.origin.policies.iter().any(|id| id.tier != Tier::Namespace)
+    }
+
+    /// What it is about.
+    pub(super) const fn origin(&self) -> &ChainOrigin {
+        &self.origin
+    }
+
+    /// Is the chain a part of it?
+    pub(super) fn has(&self, part: &str) -> bool {
+        self.parts.iter().any(|own| own.as_str() == part)
     }
 
     pub(super) fn note(&self, cluster: &Cluster, origins: &mut Origins) {
@@ -206,6 +219,10 @@ impl Engine {
         for set in &live.constants {
             self.release_constant(set);
         }
+        if self.retired.len() >= RETIRED {
+            self.retired.pop_front();
+        }
+        self.retired.push_back((name.clone(), live.origin));
     }
 
     /// One more looks at a set that never changes.

@@ -41,6 +41,8 @@ pub fn service(service: &Service) -> Result<model::Service, Warning> {
             .chain(spec.external_ips.into_iter().flatten())
             .filter_map(|text| address(&text))
             .collect(),
+        // A Service without one says "None".
+        inside: spec.cluster_ips.into_iter().flatten().filter_map(|text| address(&text)).collect(),
     })
 }
 

@@ -38,6 +38,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Addresses of load balancers, and external addresses, in order.
     pub addresses: BTreeSet<IpAddr>,
+    /// Its addresses inside the cluster.
+    pub inside: BTreeSet<IpAddr>,
 }
 
 /// A port of a Service.

@@ -110,6 +110,11 @@ impl Agents {
         self.running.insert(node.to_owned(), child);
     }
 
+    /// Where the agent of a node keeps its control socket.
+    pub fn state_dir(&self, node: &str) -> &Path {
+        self.nodes[node].1.path()
+    }
+
     /// Did somebody else end it?
     pub fn has_ended(&mut self, node: &str) -> bool {
         let child = self.running.get_mut(node).expect("it was started");

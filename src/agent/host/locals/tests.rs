@@ -21,6 +21,7 @@ fn pod(node: &str) -> Change {
         started: None,
         ports: Vec::new(),
         host_ports: Vec::new(),
+        workload: None,
     })
 }
 

@@ -157,6 +157,7 @@ fn any_service() -> impl Strategy<Value = Service> {
             pods,
             ports,
             addresses: at.into_iter().map(objects::address).collect(),
+            inside: BTreeSet::new(),
         })
 }
 

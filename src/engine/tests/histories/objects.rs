@@ -56,6 +56,7 @@ pub(crate) fn pod(uid: usize, namespace: usize, v4: usize, v6: usize, life: Life
         started: None,
         ports: Vec::new(),
         host_ports: Vec::new(),
+        workload: None,
     }
 }
 
