@@ -311,9 +311,7 @@ impl Engine {
     }
 
     fn refused(&mut self, chains: BTreeSet<ChainName>) {
-        let concerned = |local: &Local| local.verdicts().any(|verdict| verdict.target().is_some());
-        let addresses: Vec<IpAddr> =
-            self.locals.iter().filter(|(_, local)| concerned(local)).map(|(address, _)| *address).collect();
+        let addresses: Vec<IpAddr> = self.locals.keys().copied().collect();
         self.cluster.apply(Change::Refused(chains));
         addresses.into_iter().for_each(|address| self.refresh_local(address));
     }
