@@ -413,7 +413,8 @@ impl Agent {
                 feeds.insert(self.mirror::<Ktbans>(client, inputs, tasks));
                 feeds.insert(self.mirror::<Exposures>(client, inputs, tasks));
                 feeds.insert(Feed::ApiServers);
-                let servers = api_servers::run(client.clone(), self.server.clone(), inputs.clone());
+                let (server, telemetry) = (self.server.clone(), self.telemetry.clone());
+                let servers = api_servers::run(client.clone(), server, inputs.clone(), telemetry);
                 tasks.spawn(async move {
                     let Stopping = servers.await;
                     "reader of API servers' addresses"

@@ -14,10 +14,16 @@ use podwall_engine::Change;
 use serde_json::Value;
 
 use super::input::{Feed, Input, Inputs, Stopping};
+use super::watch::words;
+use crate::telemetry::health::{Concern, Health};
+use crate::telemetry::server::Telemetry;
 
 /// How often they are looked at.
 const PERIOD: Duration = Duration::from_secs(30);
-/// How long an answer may take: the first bans wait for it.
+/// What follows from not knowing.
+const UNPROTECTED: &str = "addresses of API servers cannot be read, so a ban may cut this node off from those that are \
+                           not known yet";
+/// How long an answer may take, for the first bans wait for it; and how soon it is tried again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Host and port of the server this agent asks.
@@ -41,8 +47,8 @@ impl Server {
 }
 
 /// Tells the planner, until the agent stops.
-pub async fn run(client: Client, server: Server, inputs: Inputs) -> Stopping {
-    let Err(stopping) = follow(client, server, inputs).await;
+pub async fn run(client: Client, server: Server, inputs: Inputs, telemetry: Telemetry) -> Stopping {
+    let Err(stopping) = follow(client, server, inputs, &telemetry.health).await;
     stopping
 }
 
@@ -50,10 +56,21 @@ async fn follow(
     client: Client,
     server: Server,
     inputs: Inputs,
+    health: &Health,
 ) -> Result<std::convert::Infallible, Stopping> {
     let (mut told, mut behind) = (None, BTreeSet::new());
     loop {
-        behind = behind_service(&client).await.unwrap_or(behind);
+        let mut pause = PERIOD;
+        match behind_service(&client).await {
+            Ok(found) => {
+                behind = found;
+                health.clear(Concern::ApiServers);
+            }
+            Err(why) => {
+                health.raise(Concern::ApiServers, format!("{UNPROTECTED}: {why}"));
+                pause = PATIENCE;
+            }
+        }
         let all: BTreeSet<IpAddr> = server.addresses().await.union(&behind).copied().collect();
         if told.as_ref() != Some(&all) {
             told = Some(all.clone());
@@ -61,12 +78,12 @@ async fn follow(
             inputs.send(Input::Object { change, warnings: Vec::new() }).await?;
         }
         inputs.send(Input::Complete(Feed::ApiServers)).await?;
-        tokio::time::sleep(PERIOD).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
-/// `None`: it could not be found out.
-async fn behind_service(client: &Client) -> Option<BTreeSet<IpAddr>> {
+/// Those behind the Service, or why they could not be found out.
+async fn behind_service(client: &Client) -> Result<BTreeSet<IpAddr>, String> {
     let resource = ApiResource {
         group: "discovery.k8s.io".to_owned(),
         version: "v1".to_owned(),
@@ -77,12 +94,9 @@ async fn behind_service(client: &Client) -> Option<BTreeSet<IpAddr>> {
     let slices: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
     let asked = ListParams::default().fields("metadata.name=kubernetes");
     match tokio::time::timeout(PATIENCE, slices.list(&asked)).await {
-        Ok(Ok(list)) => Some(list.items.iter().flat_map(|slice| addresses(&slice.data)).collect()),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "asking for the addresses of API servers");
-            None
-        }
-        Err(_) => None,
+        Ok(Ok(list)) => Ok(list.items.iter().flat_map(|slice| addresses(&slice.data)).collect()),
+        Ok(Err(error)) => Err(words(&error)),
+        Err(_) => Err("no answer".to_owned()),
     }
 }
 

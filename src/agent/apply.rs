@@ -7,6 +7,7 @@
 mod blame;
 mod formers;
 mod kernel;
+mod meter;
 mod recheck;
 
 use std::collections::BTreeSet;
@@ -30,6 +31,7 @@ use crate::telemetry::server::Telemetry;
 use formers::Formers;
 pub use kernel::StartListening;
 use kernel::{Failure, Kernel};
+use meter::Meter;
 use recheck::Recheck;
 
 /// How often the table is read back although nothing points to a difference.
@@ -95,6 +97,7 @@ pub fn run(setup: Setup, works: &Receiver<Work>) {
 struct Applier {
     kernel: Kernel,
     formers: Formers,
+    meter: Meter,
     state: State,
     recheck: Recheck,
     established: Established,
@@ -139,6 +142,7 @@ impl Applier {
         let now = Instant::now();
         Self {
             formers: Formers::new(setup.elsewhere, setup.telemetry.clone()),
+            meter: Meter::new(now),
             kernel: Kernel::new(setup.backend, setup.place, setup.start_listening, setup.telemetry.clone()),
             state: State::Blind(now),
             recheck: Recheck::new(setup.jobs),
@@ -204,6 +208,11 @@ impl Applier {
             && let Err(failure) = self.kernel.reap()
         {
             self.lost(&failure);
+        }
+        if self.state == State::Following
+            && let Some(hits) = self.meter.read(now, &mut self.kernel)
+        {
+            self.tell(Outcome::Hits(hits));
         }
     }
 

@@ -5,6 +5,8 @@
 //! and not a longer queue.
 mod clock;
 mod gathering;
+mod hits;
+mod kinds;
 mod relief;
 mod remarks;
 mod telling;
@@ -27,11 +29,11 @@ use super::pace::Pace;
 use super::reports::Reports;
 use super::work::{Outcome, Standing, Wanted, Work, Works};
 use crate::telemetry::health::{Concern, Worker};
-use crate::telemetry::metrics::Kind;
 use crate::telemetry::server::Telemetry;
 use clock::Clock;
-use gathering::Gathering;
-use remarks::remarks;
+use gathering::{Gathering, away};
+use hits::Hits;
+use remarks::Revisit;
 use telling::Telling;
 
 /// How often the planner turns even if nothing happens.
@@ -69,6 +71,7 @@ pub struct Planner {
     telemetry: Telemetry,
     works: Works,
     telling: Telling,
+    hits: Hits,
     gathering: Gathering,
     phase: Phase,
     pace: Pace,
@@ -113,6 +116,7 @@ impl Planner {
             telemetry: setup.telemetry,
             works: setup.works,
             telling: Telling::new(setup.sheet),
+            hits: Hits::default(),
             gathering: Gathering::new(setup.feeds),
             phase: Phase::Gathering,
             pace: Pace::default(),
@@ -164,8 +168,7 @@ impl Planner {
 
     fn take_in(&mut self, Stamped { input, at }: Stamped) {
         match input {
-            Input::Object { change, mut warnings } => {
-                warnings.extend(remarks(&self.engine, &change));
+            Input::Object { change, warnings } => {
                 self.reports.object(&change, warnings);
                 self.locals.object(&change);
                 self.change(change, at);
@@ -185,9 +188,15 @@ impl Planner {
     }
 
     fn change(&mut self, change: Change, at: Moment) {
-        self.telemetry.metrics.changes.get_or_create(&kind(&change).into()).inc();
+        self.telemetry.metrics.changes.get_or_create(&kinds::kind(&change).into()).inc();
         self.oldest.get_or_insert(at);
+        let revisit = match self.phase {
+            // All are looked at once everything was read.
+            Phase::Gathering => Revisit::Nothing,
+            Phase::Adopting | Phase::Following | Phase::Ended => Revisit::after(&change, &self.engine),
+        };
         self.engine.apply(change);
+        revisit.carry_out(&self.engine, &mut self.reports);
     }
 
     fn watch(&mut self, feed: Feed, away: Option<String>, at: Moment) {
@@ -225,6 +234,10 @@ impl Planner {
                 self.phase = self.phase.lost();
                 self.telling.marks.lost();
                 self.refuse(chains);
+            }
+            Outcome::Hits(hits) => {
+                let told = self.hits.take(hits, &self.engine, &self.telemetry.metrics);
+                self.telling.sheet.hits(told);
             }
             Outcome::TornDown => {
                 self.phase = Phase::Ended;
@@ -291,6 +304,7 @@ impl Planner {
             for address in std::mem::take(&mut self.judged_before) {
                 self.change(Change::AddressHeld(address), Moment::now());
             }
+            Revisit::All.carry_out(&self.engine, &mut self.reports);
             // Reading everything for the first time is not lag.
             self.oldest = None;
         }
@@ -413,16 +427,7 @@ impl Planner {
 
     fn count(&self) {
         let (cluster, metrics) = (self.engine.cluster(), &self.telemetry.metrics);
-        let counts = [
-            (Kind::Pod, cluster.pods().count()),
-            (Kind::Namespace, cluster.namespaces().count()),
-            (Kind::Node, cluster.nodes().count()),
-            (Kind::Policy, cluster.policies().count()),
-            (Kind::Ban, cluster.bans().count()),
-            (Kind::Service, cluster.services().count()),
-            (Kind::Exposure, cluster.exposures().count()),
-        ];
-        for (kind, count) in counts {
+        for (kind, count) in kinds::counts(cluster) {
             metrics.objects.get_or_create(&kind.into()).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.telling.sheet.nodes(cluster.nodes().count());
@@ -458,35 +463,6 @@ impl Phase {
             Self::Adopting | Self::Following => Self::Adopting,
             Self::Ended => Self::Ended,
         }
-    }
-}
-
-/// The watches that are away, those with one reason together.
-fn away(stale: &BTreeMap<Feed, String>) -> Option<String> {
-    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (feed, reason) in stale {
-        by_reason.entry(reason).or_default().push(feed.as_str());
-    }
-    let words = by_reason.iter().map(|(reason, feeds)| format!("{}: {reason}", feeds.join(", ")));
-    let words: Vec<String> = words.collect();
-    (!words.is_empty()).then(|| format!("not watching {}", words.join("; ")))
-}
-
-const fn kind(change: &Change) -> Kind {
-    match change {
-        Change::Pod(_) | Change::PodGone(_) => Kind::Pod,
-        Change::Namespace(..) | Change::NamespaceGone(_) => Kind::Namespace,
-        Change::Node(_) | Change::NodeGone(_) => Kind::Node,
-        Change::Policy(_) | Change::PolicyGone(_) => Kind::Policy,
-        Change::Ban(_) | Change::BanGone(_) => Kind::Ban,
-        Change::Service(_) | Change::ServiceGone(_) => Kind::Service,
-        Change::Exposure(_) | Change::ExposureGone(_) => Kind::Exposure,
-        Change::Links(_) | Change::AddressHeld(_) | Change::AddressFree(_) => Kind::Links,
-        Change::ApiServers(_)
-        | Change::Clock(_)
-        | Change::Watch(_)
-        | Change::GraceOver
-        | Change::Refused(_) => Kind::Agent,
     }
 }
 

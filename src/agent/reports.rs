@@ -19,11 +19,22 @@ use crate::telemetry::server::Telemetry;
 pub struct Reports {
     by_object: BTreeMap<Subject, Vec<Warning>>,
     refused: BTreeMap<ChainName, Vec<Warning>>,
+    /// What this node cannot do of bans that it understands.
+    remarks: BTreeMap<BanId, Vec<Remark>>,
     /// No event was written of these yet, by us or another node.
     untold: Vec<Warning>,
     events: Events,
     telemetry: Telemetry,
     revision: u64,
+}
+
+/// Something about an object that is well understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// What.
+    pub warning: Warning,
+    /// Why, in one word.
+    pub reason: ExceptionReason,
 }
 
 /// The object of a change.
@@ -71,8 +82,8 @@ impl Subject {
 impl Reports {
     /// Nothing is wrong yet.
     pub fn new(events: Events, telemetry: Telemetry) -> Self {
-        let (by_object, refused) = (BTreeMap::new(), BTreeMap::new());
-        Self { by_object, refused, untold: Vec::new(), events, telemetry, revision: 0 }
+        let (by_object, refused, remarks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { by_object, refused, remarks, untold: Vec::new(), events, telemetry, revision: 0 }
     }
 
     /// Everything there is was read: tells the cluster what is ours to tell.
@@ -100,6 +111,26 @@ impl Reports {
             self.by_object.insert(subject, warnings);
         }
         self.count();
+    }
+
+    /// All there is to say about a ban that is understood; what is new is told.
+    pub fn remark(&mut self, ban: &BanId, remarks: Vec<Remark>) {
+        let known = self.remarks.remove(ban).unwrap_or_default();
+        if known != remarks {
+            self.revision += 1;
+        }
+        for remark in remarks.iter().filter(|remark| !known.contains(remark)) {
+            self.note(&remark.warning);
+        }
+        if !remarks.is_empty() {
+            self.remarks.insert(ban.clone(), remarks);
+        }
+        self.count();
+    }
+
+    /// The bans of which something was said.
+    pub fn remarked(&self) -> impl Iterator<Item = &BanId> {
+        self.remarks.keys()
     }
 
     /// An object that cannot be used at all.
@@ -139,7 +170,10 @@ impl Reports {
 
     /// Objects of kinds that are reported on and are not in force as they stand, one exception for each field at fault.
     pub fn exceptions(&self) -> Vec<Exception> {
-        self.by_object.values().flatten().filter_map(exception).collect()
+        let misread = self.by_object.values().flatten();
+        let misread = misread.filter_map(|warning| exception(warning, ExceptionReason::NotUnderstood));
+        let remarks = self.remarks.values().flatten();
+        misread.chain(remarks.filter_map(|remark| exception(&remark.warning, remark.reason))).collect()
     }
 
     fn note(&mut self, warning: &Warning) {
@@ -148,12 +182,13 @@ impl Reports {
     }
 
     fn count(&self) {
-        let objects = self.by_object.len() + self.refused.values().map(Vec::len).sum::<usize>();
+        let objects =
+            self.by_object.len() + self.remarks.len() + self.refused.values().map(Vec::len).sum::<usize>();
         self.telemetry.metrics.warnings.set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 }
 
-fn exception(warning: &Warning) -> Option<Exception> {
+fn exception(warning: &Warning, reason: ExceptionReason) -> Option<Exception> {
     let kind = match warning.object.kind {
         "Ban" => ReportedKind::Ban,
         "ServiceExposure" => ReportedKind::ServiceExposure,
@@ -165,7 +200,7 @@ fn exception(warning: &Warning) -> Option<Exception> {
         namespace: warning.object.namespace.to_string(),
         name: warning.object.name.to_string(),
         uid: warning.object.uid.to_string(),
-        reason: ExceptionReason::NotUnderstood,
+        reason,
         field: warning.field.clone(),
         message: warning.problem.clone(),
     })

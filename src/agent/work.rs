@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use podwall_engine::{Barred, Update};
-use podwall_ruleset::{ChainName, ForeignChange, Ruleset};
+use podwall_ruleset::{ChainName, ForeignChange, Hit, Ruleset};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -68,6 +68,8 @@ pub enum Outcome {
     Lost,
     /// The kernel refuses these chains, with its reasons: shut whoever would enter one, then send what is wanted.
     Refused(BTreeMap<ChainName, String>),
+    /// How often elements of bans were met, as the kernel counts; those never met are left out.
+    Hits(Vec<Hit>),
     /// The rules were taken away on request.
     TornDown,
 }

@@ -6,7 +6,7 @@ pub mod target;
 
 use clap::Args;
 use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
-use podwall_engine::explain::{End, Explanation, Judgement, Query, Unanswerable, explain};
+use podwall_engine::explain::{Barrier, End, Explanation, Judgement, Query, Unanswerable, explain};
 use podwall_engine::{Cluster, Options};
 use podwall_ruleset::packet::Transport;
 
@@ -95,12 +95,33 @@ pub fn picture(answer: &Explanation) -> String {
 fn table(answer: &Explanation) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).enforce_styling();
+    if let Some(barrier) = &answer.barrier {
+        table.add_rows(refusal(barrier));
+    }
     for (name, judgement) in [("egress", &answer.egress), ("ingress", &answer.ingress)] {
         if let Some(judgement) = judgement {
             table.add_rows(rows(name, judgement));
         }
     }
     if table.is_empty() { String::new() } else { format!("{}\n", table.trim_fmt()) }
+}
+
+/// What is refused before any policy is asked.
+fn refusal(barrier: &Barrier) -> Vec<Row> {
+    let by = barrier.by.join(", ");
+    let (word, where_from) = match &barrier.link {
+        None => (Cell::new("blocked").fg(Color::Red), format!("on {} by {by}", barrier.node)),
+        Some(link) => (
+            Cell::new("open, but").fg(Color::Yellow),
+            format!("by {link} it is blocked on {} by {by}", barrier.node),
+        ),
+    };
+    let more = |text: String| Row::from([Cell::new(""), Cell::new(""), Cell::new(text)]);
+    vec![
+        Row::from([Cell::new("before"), word, Cell::new(where_from)]),
+        more(format!("which {}", barrier.text)),
+        more(format!("counted and refused in chain {}", barrier.chain)),
+    ]
 }
 
 /// One line of verdict, then one line for each thing worth knowing about it.

@@ -6,9 +6,11 @@ pub mod live;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use podwall_engine::{Change, Cluster, Warning, ingest};
+use podwall_ruleset::Deadline;
 use serde_json::Value;
 
 use super::CliError;
@@ -44,6 +46,8 @@ impl ObjectSource {
     /// Reads everything once.
     pub fn load(&self) -> Result<World, CliError> {
         let mut world = World::default();
+        // Bans that are over are nobody's.
+        world.cluster.apply(Change::Clock(now()));
         if self.paths.is_empty() {
             let objects = live::list(self.kubeconfig.as_deref(), self.context.clone())?;
             objects.iter().for_each(|object| world.take(object));
@@ -97,6 +101,11 @@ impl World {
             Err(warning) => self.warnings.push(warning),
         }
     }
+}
+
+fn now() -> Deadline {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Deadline(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn standard_input() -> Result<Vec<Manifest>, CliError> {

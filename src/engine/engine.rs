@@ -21,12 +21,14 @@ use crate::cluster::Cluster;
 use crate::compile::base::{self, Barriers, BaseRequest};
 use crate::compile::names;
 use crate::model::ban::{BanId, Way};
-use crate::model::{Labels, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
+use crate::model::{Labels, Named, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
 use crate::options::Options;
 use crate::plan::{self, Condition, Origins, Plan};
 use crate::recheck::Barred;
 use crate::resolve;
+use crate::resolve::exposures::Knock;
 
+pub use barriers::BannedSet;
 use barriers::State;
 use locals::{LiveChain, Local};
 use members::LiveGroup;
@@ -202,9 +204,35 @@ impl Engine {
         self.barriers.spares(address)
     }
 
+    /// Is the ban in force on this node just now: meant here, and not over?
+    pub fn enforces(&self, ban: &BanId) -> bool {
+        self.barriers.enforces(ban)
+    }
+
+    /// The sets of bans there are, to be asked whose an element is.
+    pub fn banned_sets(&self) -> BTreeMap<SetName, BannedSet<'_>> {
+        self.barriers.sets()
+    }
+
     /// The bans that hold an address on this node just now, in one direction.
     pub fn banned_by(&self, address: IpAddr, way: Way) -> BTreeSet<BanId> {
         self.barriers.holders_of(address, way)
+    }
+
+    /// The bans that refuse an address in a chain of theirs.
+    pub fn banned_in(&self, chain: &ChainName, address: IpAddr) -> BTreeSet<BanId> {
+        self.barriers.holders_in(chain, address)
+    }
+
+    /// The exposures that guard the door in a chain of theirs.
+    pub fn guarded_by(&self, chain: &ChainName, knock: &Knock) -> BTreeSet<Named> {
+        let services = self.barriers.behind(chain, knock).into_iter();
+        let services = services.filter_map(|id| self.cluster.service(id));
+        let choosing = services.flat_map(|service| {
+            let all = self.cluster.exposures_in(&service.id.namespace);
+            all.filter(|exposure| exposure.chooses(service)).map(|exposure| exposure.id.clone())
+        });
+        choosing.collect()
     }
 
     /// Where every chain and rule now in the ruleset comes from.

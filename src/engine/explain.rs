@@ -2,6 +2,7 @@
 //!
 //! The verdict comes from the very ruleset a node would load ([`Engine::plan`]) run through the simulator; nothing here
 //! decides anything. What the model is asked for is only the *nearest miss*: the rule that came closest.
+mod barrier;
 mod nearest;
 mod words;
 
@@ -21,6 +22,7 @@ use crate::model::{Direction, Network, Node, NodeName, Pod, Text};
 use crate::options::Options;
 use crate::plan::{self, Plan};
 
+pub use barrier::Barrier;
 pub use nearest::Nearest;
 pub use words::{describe_rule, describe_transport};
 
@@ -69,6 +71,8 @@ pub struct Explanation {
     pub transport: String,
     /// Does it get through?
     pub allowed: bool,
+    /// The ban or guarded door that refuses it before any policy is asked.
+    pub barrier: Option<Barrier>,
     /// Judged on the sender's node; absent when the sender is no pod with a network of its own.
     pub egress: Option<Judgement>,
     /// Judged on the receiver's node; absent likewise.
@@ -142,13 +146,17 @@ pub fn explain(cluster: &Cluster, options: &Options, query: &Query) -> Result<Ex
     let (from, to) = parties(cluster, query)?;
     let case = Case { cluster, options, from, to, transport: query.transport };
     let (egress, ingress) = (case.egress(), case.ingress());
-    let allowed = [&egress, &ingress].into_iter().flatten().all(|judgement| judgement.allowed);
+    let barrier = case.barrier();
+    let refused_by_none = barrier.as_ref().is_none_or(|barrier| barrier.link.is_some());
+    let allowed =
+        refused_by_none && [&egress, &ingress].into_iter().flatten().all(|judgement| judgement.allowed);
     Ok(Explanation {
         from: case.from.name(),
         to: case.to.name(),
         transport: describe_transport(query.transport),
         allowed,
-        note: case.note(egress.is_none() && ingress.is_none()),
+        note: case.note(barrier.is_none() && egress.is_none() && ingress.is_none()),
+        barrier,
         egress,
         ingress,
     })

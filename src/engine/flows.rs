@@ -45,6 +45,19 @@ pub struct Asked {
     pub source_port: u16,
 }
 
+/// None, then every interface that some ban asks for.
+pub(crate) fn asked_links(ruleset: &Ruleset) -> Vec<Option<LinkName>> {
+    let named = ruleset.sets.range::<str, _>((Bound::Included("l_"), Bound::Excluded("l`"))); // '`' follows '_'
+    let links: BTreeSet<LinkName> = named
+        .flat_map(|(_, set)| set.iter())
+        .filter_map(|(key, _)| match key {
+            Key::Link(link) => Some(link.clone()),
+            Key::Address(_) | Key::Range(..) | Key::Pair(..) | Key::Endpoint(..) | Key::Service(..) => None,
+        })
+        .collect();
+    std::iter::once(None).chain(links.into_iter().map(Some)).collect()
+}
+
 /// What bans and guarded doors say of flows.
 ///
 /// No flow tells by which interface it came or left. It counts as having used one that is asked for: whoever is cut
@@ -58,17 +71,7 @@ pub struct Fence<'a> {
 impl<'a> Fence<'a> {
     /// That of a ruleset.
     pub fn of(ruleset: &'a Ruleset) -> Self {
-        let named = ruleset.sets.range::<str, _>((Bound::Included("l_"), Bound::Excluded("l`"))); // '`' follows '_'
-        let links: BTreeSet<LinkName> = named
-            .flat_map(|(_, set)| set.iter())
-            .filter_map(|(key, _)| match key {
-                Key::Link(link) => Some(link.clone()),
-                Key::Address(_) | Key::Range(..) | Key::Pair(..) | Key::Endpoint(..) | Key::Service(..) => {
-                    None
-                }
-            })
-            .collect();
-        Self { ruleset, links: std::iter::once(None).chain(links.into_iter().map(Some)).collect() }
+        Self { ruleset, links: asked_links(ruleset) }
     }
 
     /// Could the flow not be opened today? What the node sends to itself is nobody's to ban.

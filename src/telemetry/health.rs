@@ -44,6 +44,8 @@ label! {
     TornDown = "torn_down",
     /// A watch is down; what is known is enforced.
     Watch = "watch",
+    /// Addresses of API servers cannot be read, so that bans may name them.
+    ApiServers = "api_servers",
     /// Manifest files cannot be read; their last good content is enforced.
     Manifests = "manifests",
     /// The kernel refused chains of some policies, or they need more than a node bears; their pods are shut.
@@ -87,6 +89,7 @@ impl Concern {
             | Self::Remains => Weight::Blocks,
             Self::BridgeVlan
             | Self::Watch
+            | Self::ApiServers
             | Self::Manifests
             | Self::Refused
             | Self::Backend

@@ -1,5 +1,6 @@
 //! Every metric, in one list. The doc comment of a field is its HELP text; the field's name, behind `podwall_`, is
-//! the metric's name. Labels are closed enums: names of pods or policies never become labels.
+//! the metric's name. Labels are closed enums: names of pods or policies never become labels, and of bans only those
+//! of the fifty that are met most.
 use std::fmt::Write as _;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
@@ -79,6 +80,14 @@ metrics! {
     flows_judged: Counter = Counter::default();
     /// Established flows that were cut.
     flows_cut: Counter = Counter::default();
+    /// Packets that met a banned address, refused or only audited.
+    banned_packets: Counter = Counter::default();
+    /// Bytes of packets that met a banned address.
+    banned_bytes: Counter = Counter::default();
+    /// Packets a ban met, of the fifty bans that met most; bans that overlap count the same packet each.
+    ban_packets: Family<BanLabels, Counter> = Family::default();
+    /// Bytes of the packets a ban met, of the same fifty.
+    ban_bytes: Family<BanLabels, Counter> = Family::default();
     /// Times a watch had to be started again after a failure, by kind.
     watch_restarts: Family<KindLabel, Counter> = Family::default();
     /// 1 while the watch of a kind is connected.
@@ -194,6 +203,17 @@ values! {
     NftablesWorks = "nftables_works",
     /// nftables does not work here.
     NftablesMissing = "nftables_missing",
+}
+
+/// A ban. As many as a node's report names, so that the page stays short.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub struct BanLabels {
+    /// `Ban` or `Ktban`.
+    pub kind: &'static str,
+    /// Empty for kinds that have none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// The packet filter in use.

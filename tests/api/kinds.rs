@@ -7,20 +7,13 @@ use std::process::{Output, Stdio};
 use podwall_testkit::apiserver::ApiServer;
 use tokio::runtime::Runtime;
 
-use crate::site::{Failure, namespace};
+use crate::site::{DEFINITIONS, Failure, namespace};
 
 /// An API server that serves the kinds of the chart, and nothing else of a cluster.
 pub(crate) struct Kinds {
     pub(crate) api: ApiServer,
     pub(crate) runtime: Runtime,
 }
-
-const DEFINITIONS: [&str; 4] = [
-    include_str!("../../charts/podwall/crds/bans.podwall.dev.yaml"),
-    include_str!("../../charts/podwall/crds/serviceexposures.podwall.dev.yaml"),
-    include_str!("../../charts/podwall/crds/nodereports.podwall.dev.yaml"),
-    include_str!("../../charts/podwall/crds/ktbans.k8s.sers.dev.yaml"),
-];
 
 impl Kinds {
     /// `None`: skipped, and said so.
@@ -121,7 +114,7 @@ spec:
 "#;
 
 /// The example of kubetables as it shipped it, comment and all.
-const OLD_EXAMPLE: &str = r#"
+pub(crate) const OLD_EXAMPLE: &str = r#"
 apiVersion: "k8s.sers.dev/v1alpha1"
 kind: "Ktban"
 metadata:

@@ -4,6 +4,7 @@
 //! set it fails instead.
 mod ask;
 mod ban;
+mod barriers;
 mod chart;
 mod enforcement;
 mod fallback;

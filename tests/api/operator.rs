@@ -1,6 +1,6 @@
 //! The real operator at a real API server; nodes and their reports are made up.
 mod cost;
-mod fake;
+pub(crate) mod fake;
 mod lead;
 mod rights;
 

@@ -1,18 +1,11 @@
 //! The report of a node: written by its own agent, by nobody else's, and not needed to enforce.
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use podwall_lab::Outcome;
 
-use crate::site::{Failure, ONLY_FRIENDS, Site, namespace};
+use crate::site::{Failure, ONLY_FRIENDS, Site, agent_admission, namespace};
 
 const REPORTS: &str = include_str!("../../charts/podwall/crds/nodereports.podwall.dev.yaml");
-
-/// What keeps agents to their own report, as the chart ships it, in the namespace `podwall`.
-fn admission() -> String {
-    include_str!("../../charts/podwall/templates/agent-admission.yaml")
-        .replace("{{ .Release.Namespace }}", "podwall")
-}
 
 /// One node with a server and a friend.
 fn one_node() -> Result<Option<Site>, Failure> {
@@ -25,30 +18,10 @@ fn one_node() -> Result<Option<Site>, Failure> {
     Ok(Some(site))
 }
 
-fn kubectl(site: &Site, words: &[&str]) -> Result<(bool, String), Failure> {
-    let output = site.api.kubectl().args(words).output()?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((output.status.success(), String::from_utf8(said)?))
-}
-
-/// The credentials an agent's pod on a node is given: a token that is bound to the pod, and so to the node.
-fn credentials(site: &Site, node: &str) -> Result<PathBuf, Failure> {
-    let name = format!("agent-{node}");
-    site.apply(&format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: podwall, name: {name}}}\n\
-         spec: {{nodeName: {node}, hostNetwork: true, serviceAccountName: podwall, containers: [{{name: agent, image: none}}]}}\n"
-    ))?;
-    let bound = format!("--bound-object-name={name}");
-    let words = ["create", "token", "podwall", "-n", "podwall", "--bound-object-kind=Pod", &bound];
-    let (made, token) = kubectl(site, &words)?;
-    assert!(made, "{token}");
-    Ok(site.api.kubeconfig_for(&name, token.trim())?)
-}
-
 fn becomes(site: &Site, path: &str, wanted: &str) -> Result<(), Failure> {
     let begun = Instant::now();
     loop {
-        let (_, said) = kubectl(site, &["get", "nr", "node-a", &format!("-o=jsonpath={path}")])?;
+        let (_, said) = site.kubectl(&["get", "nr", "node-a", &format!("-o=jsonpath={path}")])?;
         if said.starts_with(wanted) {
             return Ok(());
         }
@@ -64,10 +37,10 @@ fn becomes(site: &Site, path: &str, wanted: &str) -> Result<(), Failure> {
 fn an_agent_reports_its_own_node_and_may_report_no_other() -> Result<(), Failure> {
     let Some(mut site) = one_node()? else { return Ok(()) };
     site.apply(REPORTS)?;
-    site.apply(&admission())?;
+    site.apply(&agent_admission())?;
     // A policy is in force some time after it was accepted; until then anybody's report would pass.
     std::thread::sleep(Duration::from_secs(2));
-    let kubeconfig = credentials(&site, "node-a")?;
+    let kubeconfig = site.credentials("podwall", "node-a")?;
     site.spawn_agent_as("node-a", &kubeconfig)?;
     becomes(
         &site,
@@ -103,13 +76,13 @@ fn an_agent_reports_its_own_node_and_may_report_no_other() -> Result<(), Failure
 fn a_token_without_a_node_reports_nothing_and_the_agent_enforces_all_the_same() -> Result<(), Failure> {
     let Some(mut site) = one_node()? else { return Ok(()) };
     site.apply(REPORTS)?;
-    site.apply(&admission())?;
+    site.apply(&agent_admission())?;
     std::thread::sleep(Duration::from_secs(2));
     site.start_agent("node-a")?;
     site.until("node-a", |said| {
         said.contains("told report: the operator does not hear what is enforced here")
     })?;
-    assert!(!kubectl(&site, &["get", "nr", "node-a"])?.0);
+    assert!(!site.kubectl(&["get", "nr", "node-a"])?.0);
     site.apply(ONLY_FRIENDS)?;
     site.only("shop/friend", "shop/stranger", "shop/server", 80)
 }
@@ -130,7 +103,7 @@ fn where_nobody_knows_node_reports_agents_enforce_and_say_what_to_install() -> R
 fn a_node_that_is_no_longer_ready_says_so_and_why() -> Result<(), Failure> {
     let Some(mut site) = one_node()? else { return Ok(()) };
     site.apply(REPORTS)?;
-    let kubeconfig = credentials(&site, "node-a")?;
+    let kubeconfig = site.credentials("podwall", "node-a")?;
     site.spawn_agent_as("node-a", &kubeconfig)?;
     becomes(&site, "{.spec.ready}", "true")?;
     site.delete("apiVersion: v1\nkind: Node\nmetadata: {name: node-a}\n")?;

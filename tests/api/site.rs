@@ -1,7 +1,7 @@
 //! A cluster on one machine: an API server, nodes and pods as namespaces, the real agent in each node.
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,14 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9473
 
 /// The packet filter of agents that are not about packet filters.
 const NATIVE: &str = "nftables";
+
+/// The kinds of the chart, and the one of kubetables.
+pub(crate) const DEFINITIONS: [&str; 4] = [
+    include_str!("../../charts/podwall/crds/bans.podwall.dev.yaml"),
+    include_str!("../../charts/podwall/crds/serviceexposures.podwall.dev.yaml"),
+    include_str!("../../charts/podwall/crds/nodereports.podwall.dev.yaml"),
+    include_str!("../../charts/podwall/crds/ktbans.k8s.sers.dev.yaml"),
+];
 
 pub(crate) struct Site {
     // Agents before what they talk to and stand on.
@@ -157,6 +165,36 @@ impl Site {
         Ok(())
     }
 
+    /// Starts the agent of a node as its pod would run it: with credentials of its own, on a packet filter.
+    pub(crate) fn start_pod(&mut self, node: &str, backend: &str) -> Result<(), Failure> {
+        let kubeconfig = self.credentials("podwall", node)?;
+        self.spawn_agent_with(node, &kubeconfig, backend)?;
+        self.until(node, |readiness| readiness.starts_with("HTTP/1.1 200"))
+    }
+
+    /// The credentials a service account's pod on a node is given: a token that is bound to the pod, and so to the node.
+    pub(crate) fn credentials(&self, account: &str, node: &str) -> Result<PathBuf, Failure> {
+        let name = format!("agent-{node}");
+        self.apply(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: podwall, name: {name}}}\n\
+             spec: {{nodeName: {node}, hostNetwork: true, serviceAccountName: {account}, containers: [{{name: agent, image: none}}]}}\n"
+        ))?;
+        let bound = format!("--bound-object-name={name}");
+        let words = ["create", "token", account, "-n", "podwall", "--bound-object-kind=Pod", &bound];
+        let (made, token) = self.kubectl(&words)?;
+        if !made {
+            return Err(token.into());
+        }
+        Ok(self.api.kubeconfig_for(&name, token.trim())?)
+    }
+
+    /// kubectl as a cluster administrator: did it succeed, and what did it say?
+    pub(crate) fn kubectl(&self, words: &[&str]) -> Result<(bool, String), Failure> {
+        let output = self.api.kubectl().args(words).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8(said)?))
+    }
+
     /// Lets a node reach the API server, for whoever starts an agent by themselves.
     pub(crate) fn relay(&mut self, node: &str) -> Result<(), Failure> {
         let relay = Relay::start(self.lab.node(node)?.netns(), self.port()?)?;
@@ -250,6 +288,12 @@ fn agent_command(node: &str, kubeconfig: &Path, state: &Path) -> Command {
         command.stdout(Stdio::null()).stderr(Stdio::null());
     }
     command
+}
+
+/// What keeps agents to their own report, as the chart ships it, in the namespace `podwall`.
+pub(crate) fn agent_admission() -> String {
+    include_str!("../../charts/podwall/templates/agent-admission.yaml")
+        .replace("{{ .Release.Namespace }}", "podwall")
 }
 
 /// The agent's rights as the chart ships them, in the namespace `podwall`.

@@ -1,15 +1,20 @@
 //! Bans, with real packets on two nodes: whom they keep out, from what, and for how long.
+mod agents;
+mod cut;
+mod doors;
 mod ends;
+mod overlap;
 mod shapes;
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use podwall_engine::Options;
 use podwall_lab::{Cni, Outcome, PodPlan, Probe, Protocol, probe_all};
 use serde_json::{Value, json};
 
 use crate::rig::proxy::{Mode, OutsideTraffic, Service, ServicePort};
-use crate::rig::{ADMIN, Actor, Rig, WEB, fallback, serving, town};
+use crate::rig::{ADMIN, Actor, Rig, WEB, fallback, serving, town_with};
 
 /// How long what shall be silent is listened to.
 const SILENCE: Duration = Duration::from_millis(250);
@@ -25,7 +30,12 @@ const BANNED: [&str; 2] = ["203.0.113.10", "2001:db8::a"];
 
 /// The town with a second host outside, and servers on the nodes themselves.
 fn ground() -> Option<Rig> {
-    let mut rig = town(Cni::Routed)?;
+    ground_with(&Options::default())
+}
+
+/// The same, with other options.
+fn ground_with(options: &Options) -> Option<Rig> {
+    let mut rig = town_with(Cni::Routed, options)?;
     let elsewhere = rig.lab.add_host("elsewhere", &[]).expect("a host can be added");
     for (protocol, port) in ALL {
         if protocol != Protocol::Icmp {

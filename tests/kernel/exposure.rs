@@ -1,5 +1,10 @@
 //! Who outside may come in by a Service's doors, with real packets and the translations of kube-proxy: judged by the
 //! client's own address, on every node.
+mod change;
+mod cut;
+mod doors;
+mod policy;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -52,6 +57,11 @@ fn service(web: u16) -> Value {
 
 /// The same as kube-proxy has it on every node.
 fn translate(rig: &Rig, mode: Mode, web: u16) {
+    translate_for(rig, mode, web, OutsideTraffic::Cluster);
+}
+
+/// The same with either policy for traffic from outside.
+fn translate_for(rig: &Rig, mode: Mode, web: u16, outside: OutsideTraffic) {
     let port = |protocol, port, target, node_port| ServicePort {
         protocol,
         port,
@@ -67,7 +77,7 @@ fn translate(rig: &Rig, mode: Mode, web: u16) {
             port(Protocol::Tcp, 90, ADMIN, 30_090),
         ],
         endpoints: pod.addresses().iter().map(|address| (*address, pod.node().to_owned())).collect(),
-        outside: OutsideTraffic::Cluster,
+        outside,
     };
     rig.load_services(mode, &[service]);
 }
@@ -143,15 +153,8 @@ fn ports_are_opened_by_name_and_number_and_lent_addresses_are_doors_too() {
     translate(&rig, Mode::Iptables, 30_080);
     // Packets for these come in at the node that somebody routes them to.
     let lent = LENT.map(ip);
-    let via = nodes(&rig);
-    for (address, node) in lent.iter().zip([via[0], via[1]]) {
-        let script = format!(
-            "ip route replace {address} via {node} dev $(ip -o route get {node} | sed 's/.* dev //; s/ .*//') onlink"
-        );
-        let mut command = std::process::Command::new("sh");
-        let mut routing = rig.lab.wire().spawn(command.args(["-c", &script])).expect("a shell is there");
-        assert!(routing.wait().expect("it ends").success(), "{script}");
-    }
+    rig.lend("east", &lent[..1]);
+    rig.lend("west", &lent[1..]);
     let asks = [(Protocol::Tcp, 80), (Protocol::Udp, 80), (Protocol::Tcp, 90)];
     expect(&rig, true, "outside", &lent, &asks);
     let allow = |ports: &str| {

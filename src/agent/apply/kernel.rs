@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use podwall_ruleset::fake::apply_op;
 use podwall_ruleset::stage::StageKind;
-use podwall_ruleset::{Backend, BackendError, Guard, Observed, Op, Receipt, Ruleset, Stage, Transaction};
+use podwall_ruleset::{
+    Backend, BackendError, Guard, Hit, Observed, Op, Receipt, Ruleset, Stage, Transaction,
+};
 
 use crate::telemetry::metrics::CommitResult;
 use crate::telemetry::server::Telemetry;
@@ -133,6 +135,11 @@ impl Kernel {
     pub(super) fn is_as_committed(&mut self) -> Result<bool, BackendError> {
         let observed = self.look()?;
         Ok(observed.alien.is_empty() && observed.or_empty() == self.standing)
+    }
+
+    /// How often elements of bans were met.
+    pub(super) fn hits(&mut self) -> Result<Vec<Hit>, BackendError> {
+        self.backend.hits()
     }
 
     /// Might something else stand? Where that cannot be told, it might.

@@ -147,7 +147,7 @@ impl Case {
                 self.engine.apply(Change::Refused(chains.into_keys().collect()));
                 self.give_whole();
             }
-            Outcome::Done | Outcome::TornDown | Outcome::Judged(_) => {}
+            Outcome::Done | Outcome::TornDown | Outcome::Judged(_) | Outcome::Hits(_) => {}
         }
     }
 

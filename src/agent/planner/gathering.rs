@@ -51,3 +51,14 @@ impl Gathering {
         (!missing.is_empty()).then(|| format!("waiting for {}", missing.join(", ")))
     }
 }
+
+/// The watches that are away, those with one reason together.
+pub(super) fn away(stale: &BTreeMap<Feed, String>) -> Option<String> {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (feed, reason) in stale {
+        by_reason.entry(reason).or_default().push(feed.as_str());
+    }
+    let words = by_reason.iter().map(|(reason, feeds)| format!("{}: {reason}", feeds.join(", ")));
+    let words: Vec<String> = words.collect();
+    (!words.is_empty()).then(|| format!("not watching {}", words.join("; ")))
+}

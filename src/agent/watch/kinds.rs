@@ -177,6 +177,7 @@ impl Mirrored for Bans {
     type Key = BanId;
     const FEED: Feed = Feed::Bans;
     const WITHOUT: Without = Without::None;
+    const REPORTED: Option<ReportedKind> = Some(ReportedKind::Ban);
     const LIST: &'static str = "BanList";
 
     fn api(client: Client) -> Api<DynamicObject> {
@@ -202,6 +203,7 @@ impl Mirrored for Ktbans {
     type Key = BanId;
     const FEED: Feed = Feed::Ktbans;
     const WITHOUT: Without = Without::None;
+    const REPORTED: Option<ReportedKind> = Some(ReportedKind::Ktban);
     const LIST: &'static str = "KtbanList";
 
     fn api(client: Client) -> Api<DynamicObject> {
@@ -227,6 +229,7 @@ impl Mirrored for Exposures {
     type Key = Named;
     const FEED: Feed = Feed::Exposures;
     const WITHOUT: Without = Without::None;
+    const REPORTED: Option<ReportedKind> = Some(ReportedKind::ServiceExposure);
     const LIST: &'static str = "ServiceExposureList";
 
     fn api(client: Client) -> Api<DynamicObject> {

@@ -1,5 +1,5 @@
 //! What the answer looks like.
-use podwall_engine::explain::{Decided, Nearest};
+use podwall_engine::explain::{Barrier, Decided, Nearest};
 
 use super::*;
 
@@ -37,6 +37,7 @@ fn a_refusal_names_who_isolates_and_the_nearest_rule() {
         to: "shop/db (10.0.1.12)".to_owned(),
         transport: "tcp/5432".to_owned(),
         allowed: false,
+        barrier: None,
         egress: Some(Judgement { decided_by: Some(decided), ..judgement(true) }),
         ingress: Some(Judgement { nearest: Some(nearest), ..judgement(false) }),
         note: None,
@@ -61,9 +62,46 @@ fn what_podwall_does_not_judge_is_said_in_one_line() {
         to: "10.0.0.2".to_owned(),
         transport: "tcp/80".to_owned(),
         allowed: true,
+        barrier: None,
         egress: None,
         ingress: None,
         note: Some("nobody is asked".to_owned()),
     };
     assert_eq!(plain(&answer), "ALLOWED  10.0.0.1 -> 10.0.0.2 tcp/80\n  nobody is asked\n");
+}
+
+#[test]
+fn a_ban_and_a_guarded_door_are_named_with_their_node() {
+    let barrier = Barrier {
+        node: "node-a".to_owned(),
+        by: vec!["Ban out".to_owned(), "Ktban ktban/old".to_owned()],
+        text: "bans connections from 203.0.113.10".to_owned(),
+        link: None,
+        chain: "b4_abc".to_owned(),
+    };
+    let answer = Explanation {
+        from: "203.0.113.10".to_owned(),
+        to: "shop/db (10.0.1.12)".to_owned(),
+        transport: "tcp/5432".to_owned(),
+        allowed: false,
+        barrier: Some(barrier.clone()),
+        egress: None,
+        ingress: None,
+        note: None,
+    };
+    assert_eq!(
+        plain(&answer),
+        "BLOCKED  203.0.113.10 -> shop/db (10.0.1.12) tcp/5432
+ before  blocked  on node-a by Ban out, Ktban ktban/old
+                  which bans connections from 203.0.113.10
+                  counted and refused in chain b4_abc
+"
+    );
+    let by_link = Barrier { link: Some("eth0".to_owned()), ..barrier };
+    let answer = Explanation { allowed: true, barrier: Some(by_link), ..answer };
+    assert!(
+        plain(&answer).contains("open, but  by eth0 it is blocked on node-a by Ban out"),
+        "{}",
+        plain(&answer)
+    );
 }

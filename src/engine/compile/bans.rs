@@ -74,14 +74,17 @@ fn sparing_chain(manner: &Manner, family: Family) -> ChainName {
 pub fn rules(present: &Present, options: &Options) -> BanRules {
     let mut found = BanRules::default();
     let mut asked: BTreeMap<ChainName, Vec<Rule>> = BTreeMap::new();
-    if revives(present) {
-        asked.insert(names::departures(), stray());
+    for way in [Way::In, Way::Out] {
+        if cuts(present, way) {
+            asked.insert(names::bans(way.opposite()), stray(way.opposite()));
+        }
     }
     for (manner, family, kind) in present {
         let maker = Maker { manner, family: *family, kind: *kind, way: manner.way, options };
         asked.entry(names::bans(manner.way)).or_default().extend(maker.asking(&mut found.constants));
-        if cuts(manner) {
-            asked.entry(names::revived()).or_default().extend(maker.reviving(&mut found.constants));
+        if manner.mode == Mode::Enforce {
+            let revived = names::revived(manner.way.opposite());
+            asked.entry(revived).or_default().extend(maker.reviving(&mut found.constants));
         }
         found.chains.insert(tail(manner, *family), Chain { base: None, rules: maker.tail() });
         if *kind == Kind::Wide {
@@ -94,27 +97,24 @@ pub fn rules(present: &Present, options: &Options) -> BanRules {
 
 /// What is asked because of these.
 pub fn barriers(present: &Present) -> (bool, bool) {
-    let any = |way| present.iter().any(|(manner, ..)| manner.way == way);
-    (any(Way::In), any(Way::Out) || revives(present))
+    let any =
+        |way: Way| present.iter().any(|(manner, ..)| manner.way == way) || cuts(present, way.opposite());
+    (any(Way::In), any(Way::Out))
 }
 
-/// Do open flows of the banned end?
-fn cuts(manner: &Manner) -> bool {
-    (manner.way, manner.mode) == (Way::In, Mode::Enforce)
+/// Do open flows of some banned one end?
+fn cuts(present: &Present, way: Way) -> bool {
+    present.iter().any(|(manner, ..)| (manner.way, manner.mode) == (way, Mode::Enforce))
 }
 
-fn revives(present: &Present) -> bool {
-    present.iter().any(|(manner, ..)| cuts(manner))
-}
-
-/// A flow that was cut comes back when its other end, ours, speaks first: its packet looks like the first of a flow
-/// that we open (`tcp_loose`; HEARTBEATs of SCTP), and what the banned one then sends is a reply. What opens a
-/// connection in earnest looks otherwise.
-fn stray() -> Vec<Rule> {
-    let at = names::departures();
+/// A flow that was cut comes back when the other end than the one that opened it speaks first: its packet looks like
+/// the first of a flow the allowed way (`tcp_loose`; HEARTBEATs of SCTP), and what the other then sends is a reply.
+/// What opens a connection in earnest looks otherwise.
+fn stray(way: Way) -> Vec<Rule> {
+    let at = names::bans(way);
     let ask = |purpose: &str, question: Match| {
         let matches = vec![question, Match::State(vec![ConnState::New])];
-        rule(names::own_rule(&at, purpose), matches, Verdict::Jump(names::revived()).plain())
+        rule(names::own_rule(&at, purpose), matches, Verdict::Jump(names::revived(way)).plain())
     };
     vec![ask("stray tcp", Match::TcpNotOpening), ask("stray sctp", Match::SctpNotOpening)]
 }
@@ -151,14 +151,19 @@ impl Maker<'_> {
         rules.collect()
     }
 
-    /// The same the other way round, for what our end says in a flow of the banned.
+    /// The same the other way round, for what the other end says in a flow that is banned.
     fn reviving(&self, constants: &mut BTreeMap<SetName, Set>) -> Vec<Rule> {
-        let reverse = Self { way: Way::Out, ..*self };
+        let reverse = Self { way: self.way.opposite(), ..*self };
+        let at = names::revived(reverse.way);
+        let side = match reverse.way {
+            Way::In => Side::Source,
+            Way::Out => Side::Destination,
+        };
         let (set, _) = set(self.manner, self.family, self.kind);
         let links = reverse.links(constants);
-        let banned = Match::In(Lookup::Address(self.family, Side::Destination), set.clone());
+        let banned = Match::In(Lookup::Address(self.family, side), set.clone());
         let rules = reverse.ports(constants).into_iter().enumerate().map(|(index, ports)| {
-            let id = names::own_rule(&names::revived(), &format!("{set} {index}"));
+            let id = names::own_rule(&at, &format!("{set} {index}"));
             let matches = links.iter().cloned().chain(ports).chain([banned.clone()]);
             rule(id, matches.collect(), Verdict::Drop.counted())
         });

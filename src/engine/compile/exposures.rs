@@ -135,7 +135,8 @@ fn door(guard: &Guard, doors: DoorSet, (family, next): (Family, ChainName)) -> R
     rule(id, matches, Verdict::Jump(next).plain())
 }
 
-fn name(guard: &Guard, family: Family) -> ChainName {
+/// The chain that keeps a guard's doors.
+pub fn name(guard: &Guard, family: Family) -> ChainName {
     ChainName::of_content(&format!("d{}", family.digit()), digest(guard))
 }
 

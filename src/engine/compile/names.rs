@@ -67,8 +67,10 @@ chains! {
     arrivals = "arrivals";
     /// Bans by destination address.
     departures = "departures";
-    /// What looks like the revival of a flow that a ban cut.
-    revived = "revived";
+    /// What looks like the revival, by who was banned, of a flow that a ban of what goes out cut.
+    returning = "returning";
+    /// What looks like the revival, by us, of a flow that a ban of what comes in cut.
+    resumed = "resumed";
     /// Doors of Services, by who may come in.
     exposed = "exposed";
     /// Drop: whoever's own chain the kernel refused.
@@ -124,6 +126,14 @@ pub fn bans(way: Way) -> ChainName {
     match way {
         Way::In => arrivals(),
         Way::Out => departures(),
+    }
+}
+
+/// The chain that asks what comes that way whether it revives a flow that a ban of the other way cut.
+pub fn revived(way: Way) -> ChainName {
+    match way {
+        Way::In => returning(),
+        Way::Out => resumed(),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::{Ban, BanId, Exposure, Named, NodeName, Pod, Service, Text};
 use crate::options::Options;
 use crate::recheck::Barred;
 use crate::resolve::bans::{Kind, Manner, Pen, Place, Spared, Touched, manners};
-use crate::resolve::exposures::{self as openings, Door, Guard};
+use crate::resolve::exposures::{self as openings, Door, Guard, Knock};
 
 use super::Engine;
 
@@ -42,6 +42,20 @@ pub(super) struct State {
     pub(super) tighter: Barred,
 }
 
+/// A set of bans.
+#[derive(Debug, Clone, Copy)]
+pub struct BannedSet<'p> {
+    pen: &'p Pen,
+    kind: Kind,
+}
+
+impl<'p> BannedSet<'p> {
+    /// The bans that an element stands for; several that overlap share it (decision B2).
+    pub fn behind(&self, key: &Key) -> BTreeSet<&'p BanId> {
+        self.pen.behind(self.kind, key)
+    }
+}
+
 impl State {
     pub(super) fn new(options: &Options) -> Self {
         Self { spared: Spared::of_networks(&options.never_banned), ..Self::default() }
@@ -62,10 +76,40 @@ impl State {
         self.spared.holds(address)
     }
 
+    /// Is the ban in force just now?
+    pub(super) fn enforces(&self, ban: &BanId) -> bool {
+        self.admitted.contains_key(ban)
+    }
+
+    /// The sets of bans that hold something, and who knows of their elements.
+    pub(super) fn sets(&self) -> BTreeMap<SetName, BannedSet<'_>> {
+        let of = |(manner, family, kind): &(Manner, Family, Kind)| {
+            let pen = self.pens.get(manner)?;
+            Some((bans::set(manner, *family, *kind).0, BannedSet { pen, kind: *kind }))
+        };
+        self.banned.iter().filter_map(of).collect()
+    }
+
     /// The bans that hold an address in that direction.
     pub(super) fn holders_of(&self, address: IpAddr, way: Way) -> BTreeSet<BanId> {
         let pens = self.pens.iter().filter(|(manner, _)| manner.way == way);
         pens.flat_map(|(_, pen)| pen.holders(address).cloned()).collect()
+    }
+
+    /// Those whose manner has that tail.
+    pub(super) fn holders_in(&self, tail: &ChainName, address: IpAddr) -> BTreeSet<BanId> {
+        let family = Family::of(&address);
+        let pens = self.pens.iter().filter(|(manner, _)| bans::tail(manner, family) == *tail);
+        pens.flat_map(|(_, pen)| pen.holders(address).cloned()).collect()
+    }
+
+    /// The Services behind a door that this chain keeps.
+    pub(super) fn behind(&self, keeper: &ChainName, knock: &Knock) -> Vec<&Named> {
+        let family = Family::of(&knock.address);
+        let kept = |(door, guard): &(Door, Guard)| {
+            knock.is_at(door) && (*keeper == names::refused() || exposures::name(guard, family) == *keeper)
+        };
+        self.doors.iter().filter(|(_, doors)| doors.iter().any(kept)).map(|(service, _)| service).collect()
     }
 }
 

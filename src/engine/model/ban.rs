@@ -84,6 +84,16 @@ pub enum Way {
     Out,
 }
 
+impl Way {
+    /// The other way.
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::In => Self::Out,
+            Self::Out => Self::In,
+        }
+    }
+}
+
 /// A protocol, and ports of it on either side; `None`: any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BanPort {

@@ -5,6 +5,7 @@
 //! out of every set, so that no packet is asked about them.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Bound;
 
 use ipnetwork::IpNetwork;
 use podwall_ruleset::{Deadline, Family, Key, LinkName, Value};
@@ -152,6 +153,26 @@ impl Pen {
         merged.iter().map(|(first, last)| Key::Range(first, last)).collect()
     }
 
+    /// The bans that an element of one of the pen's sets stands for: those of an address, or all that a range covers
+    /// at least in part.
+    pub fn behind(&self, kind: Kind, key: &Key) -> BTreeSet<&BanId> {
+        let blocks = match kind {
+            Kind::Singles => {
+                let Key::Address(address) = key else { return BTreeSet::new() };
+                return self.singles.get(address).into_iter().flatten().map(|(id, _)| id).collect();
+            }
+            Kind::Blocks => &self.blocks,
+            Kind::Wide => &self.wide,
+        };
+        let Key::Range(first, last) = key else { return BTreeSet::new() };
+        // Whatever covers the first address, and whatever begins after it.
+        let around = (0..=whole(*first))
+            .filter_map(|prefix| around(*first, prefix))
+            .filter_map(|block| blocks.get(&block));
+        let after = (Bound::Excluded(IpNetwork::from(*first)), Bound::Included(IpNetwork::from(*last)));
+        around.chain(blocks.range(after).map(|(_, ids)| ids)).flatten().collect()
+    }
+
     /// The bans that hold an address, be it spared or not.
     pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &BanId> {
         let single = self.singles.get(&address).into_iter().flatten().map(|(id, _)| id);
@@ -169,12 +190,23 @@ pub struct Touched {
     pub blocks: BTreeSet<(Family, Kind)>,
 }
 
+/// Length of an address.
+const fn whole(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// The block of that length an address is in.
+fn around(address: IpAddr, prefix: u8) -> Option<IpNetwork> {
+    let network = IpNetwork::new(address, prefix).ok()?.network();
+    IpNetwork::new(network, prefix).ok()
+}
+
 /// One address, however it is written.
 fn is_single(network: &IpNetwork) -> bool {
-    match network {
-        IpNetwork::V4(network) => network.prefix() == 32,
-        IpNetwork::V6(network) => network.prefix() == 128,
-    }
+    network.prefix() == whole(network.ip())
 }
 
 /// Only connections to us go to the ports of administrators.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use podwall_ruleset::packet::Transport;
 use podwall_ruleset::{Family, Protocol};
 
 use crate::cluster::Cluster;
@@ -21,6 +22,30 @@ pub enum Door {
     Local(Protocol, u16),
     /// This port of this address, whosever it is.
     At(IpAddr, Protocol, u16),
+}
+
+/// What somebody asks a door for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Knock {
+    /// The address that was asked.
+    pub address: IpAddr,
+    /// Protocol and port.
+    pub transport: Transport,
+    /// Is it one of the node's own?
+    pub local: bool,
+}
+
+impl Knock {
+    /// Is it at this door?
+    pub fn is_at(&self, door: &Door) -> bool {
+        let asked = self.transport.port().map(|port| (self.transport.protocol(), port));
+        match door {
+            Door::Local(protocol, port) => self.local && asked == Some((*protocol, *port)),
+            Door::At(address, protocol, port) => {
+                self.address == *address && asked == Some((*protocol, *port))
+            }
+        }
+    }
 }
 
 /// Who may come in by a door: of those outside, these addresses.

@@ -72,6 +72,12 @@ impl Flow {
         }
     }
 
+    /// What it speaks.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.probe.protocol
+    }
+
     /// Sends something new and waits for it to come back.
     pub fn exchange(&mut self, timeout: Duration) -> Exchange {
         self.count += 1;

@@ -2,7 +2,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use podwall_crd::{Ban, NodeReport, ServiceExposure};
+use podwall_testkit::apiserver::ApiServer;
 use serde_json::{Value, json};
 
 use crate::kinds::Kinds;
@@ -19,60 +20,50 @@ use crate::site::{Failure, namespace};
 /// Requests under way at a time.
 const AT_ONCE: usize = 16;
 /// Nothing to say but how far the node has come.
-pub(super) const REPORTED: &str = "exceptionCount: 0";
+pub(crate) const REPORTED: &str = "exceptionCount: 0";
 
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     // Before what they talk to.
     operators: Vec<Running>,
-    pub(super) kinds: Kinds,
+    pub(crate) kinds: Kinds,
     kubeconfig: PathBuf,
 }
 
 impl Cluster {
     /// An API server with the kinds and the operator's rights, and no node yet. `None`: skipped, and said so.
-    pub(super) fn start() -> Result<Option<Self>, Failure> {
+    pub(crate) fn start() -> Result<Option<Self>, Failure> {
         let Some(kinds) = Kinds::start()? else { return Ok(None) };
         kinds.apply(&namespace("podwall", ""))?;
         kinds.apply(&rbac())?;
-        let token = kinds.kubectl("create token podwall-operator -n podwall", "")?;
-        let token = String::from_utf8(token.stdout)?;
-        let kubeconfig = kinds.api.kubeconfig_for("operator", token.trim())?;
+        let kubeconfig = credentials(&kinds.api)?;
         Ok(Some(Self { operators: Vec::new(), kinds, kubeconfig }))
     }
 
     /// Starts an operator.
-    pub(super) fn operate(&mut self, arguments: &[&str]) -> Result<usize, Failure> {
+    pub(crate) fn operate(&mut self, arguments: &[&str]) -> Result<usize, Failure> {
         let number = self.operators.len();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
-        command
-            .args(["operator", "--joining", "0", "--identity", &format!("operator-{number}")])
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--kubeconfig"])
-            .arg(&self.kubeconfig)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        self.operators.push(Running::start(command, port)?);
+        let identity = format!("--identity=operator-{number}");
+        let arguments = [&[identity.as_str()], arguments].concat();
+        self.operators.push(Running::start(&self.kubeconfig, &arguments)?);
         Ok(number)
     }
 
-    pub(super) fn operator(&mut self, number: usize) -> Result<&mut Running, Failure> {
+    pub(crate) fn operator(&mut self, number: usize) -> Result<&mut Running, Failure> {
         self.operators.get_mut(number).ok_or_else(|| format!("there is no operator {number}").into())
     }
 
     /// Ends all operators.
-    pub(super) fn dismiss(&mut self) {
+    pub(crate) fn dismiss(&mut self) {
         self.operators.clear();
     }
 
     /// What all operators said.
-    pub(super) fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         self.operators.iter().map(Running::log).collect()
     }
 
     /// Nodes `node-0` to the one before `count`.
-    pub(super) fn nodes(&self, count: usize) -> Result<(), Failure> {
+    pub(crate) fn nodes(&self, count: usize) -> Result<(), Failure> {
         self.each(0..count, |client, number| async move {
             let node: Node = serde_json::from_value(json!({
                 "apiVersion": "v1", "kind": "Node",
@@ -84,7 +75,7 @@ impl Cluster {
     }
 
     /// Nodes say how far they are: as far as everything there is now. `more` is the rest of the spec.
-    pub(super) fn report(&self, nodes: Range<usize>, more: &str) -> Result<(), Failure> {
+    pub(crate) fn report(&self, nodes: Range<usize>, more: &str) -> Result<(), Failure> {
         let more: Value = serde_saphyr::from_str(&format!("{{{more}}}"))?;
         let marks = self.marks()?;
         self.each(nodes, |client, number| {
@@ -118,7 +109,7 @@ impl Cluster {
     }
 
     /// The same request about many numbers, several at a time.
-    pub(super) fn each<F>(
+    pub(crate) fn each<F>(
         &self,
         numbers: Range<usize>,
         request: impl Fn(kube::Client, usize) -> F,
@@ -138,25 +129,41 @@ impl Cluster {
     }
 }
 
+/// The credentials of the operator's service account, which [`rbac`] makes.
+pub(crate) fn credentials(api: &ApiServer) -> Result<PathBuf, Failure> {
+    let token = api.kubectl().args(["create", "token", "podwall-operator", "-n", "podwall"]).output()?;
+    Ok(api.kubeconfig_for("operator", String::from_utf8(token.stdout)?.trim())?)
+}
+
 /// The operator's rights as the chart ships them, in the namespace `podwall`.
-pub(super) fn rbac() -> String {
+pub(crate) fn rbac() -> String {
     include_str!("../../../charts/podwall/templates/operator-rbac.yaml")
         .replace("{{ .Release.Namespace }}", "podwall")
 }
 
-pub(super) fn ban(name: &str, spec: &str) -> String {
+pub(crate) fn ban(name: &str, spec: &str) -> String {
     format!("apiVersion: podwall.dev/v1alpha1\nkind: Ban\nmetadata: {{name: {name}}}\nspec: {spec}\n")
 }
 
 /// An operator process.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     port: u16,
     log: Arc<Mutex<String>>,
 }
 
 impl Running {
-    fn start(mut command: Command, port: u16) -> Result<Self, Failure> {
+    /// Nodes count as soon as they are there.
+    pub(crate) fn start(kubeconfig: &Path, arguments: &[&str]) -> Result<Self, Failure> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
+        command
+            .args(["operator", "--joining", "0", "--listen", &format!("127.0.0.1:{port}"), "--kubeconfig"])
+            .arg(kubeconfig)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let log = Arc::new(Mutex::new(String::new()));
         if let Some(stderr) = child.stderr.take() {
@@ -173,12 +180,12 @@ impl Running {
         Ok(Self { child, port, log })
     }
 
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().map(|log| log.clone()).unwrap_or_default()
     }
 
     /// Until the log has these words.
-    pub(super) fn says(&self, words: &str, patience: Duration) -> bool {
+    pub(crate) fn says(&self, words: &str, patience: Duration) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < patience {
             if self.log().contains(words) {
@@ -189,21 +196,21 @@ impl Running {
         false
     }
 
-    pub(super) fn kill(&mut self) -> Result<(), Failure> {
+    pub(crate) fn kill(&mut self) -> Result<(), Failure> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
     /// Asks it to stop, and waits until it did.
-    pub(super) fn terminate(&mut self) -> Result<std::process::ExitStatus, Failure> {
+    pub(crate) fn terminate(&mut self) -> Result<std::process::ExitStatus, Failure> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         Ok(self.child.wait()?)
     }
 
     /// A value of its metrics page.
-    pub(super) fn metric(&self, name: &str) -> Result<f64, Failure> {
+    pub(crate) fn metric(&self, name: &str) -> Result<f64, Failure> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: podwall\r\nConnection: close\r\n\r\n")?;
@@ -214,7 +221,7 @@ impl Running {
     }
 
     /// CPU time it has used, and its resident memory in MiB (proc(5)).
-    pub(super) fn usage(&self) -> Result<(Duration, u64), Failure> {
+    pub(crate) fn usage(&self) -> Result<(Duration, u64), Failure> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let field = |at: usize| fields.get(at).map_or(Ok(0), |field| field.parse::<u64>());

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use ipnetwork::IpNetwork;
 use podwall_iptables::Variant;
-use podwall_lab::{Node, Protocol};
+use podwall_lab::{Netns, Node, Protocol};
 use podwall_testkit::dnat;
 
 use super::fallback;
@@ -116,16 +116,19 @@ fn kind() -> &'static str {
     }
 }
 
+/// Loads text for iptables-restore, or the one of IPv6.
+pub fn restore(netns: &Netns, v4: bool, text: &str) {
+    let program = format!("{}{}", if v4 { "iptables" } else { "ip6tables" }, kind());
+    let mut command = Command::new(&program);
+    let mut child = netns.spawn(command.stdin(Stdio::piped())).expect("iptables is installed");
+    child.stdin.take().expect("it was piped").write_all(text.as_bytes()).expect("it reads");
+    assert!(child.wait().expect("it ends").success(), "{program} refused:\n{text}");
+}
+
 impl Proxy<'_> {
     fn load(&self, services: &[Service]) {
-        for (program, v4) in [("iptables", true), ("ip6tables", false)] {
-            let text = self.rules(services, v4);
-            let program = format!("{program}{}", kind());
-            let mut command = Command::new(&program);
-            let mut child =
-                self.node.netns().spawn(command.stdin(Stdio::piped())).expect("iptables is installed");
-            child.stdin.take().expect("it was piped").write_all(text.as_bytes()).expect("it reads");
-            assert!(child.wait().expect("it ends").success(), "{program} refused:\n{text}");
+        for v4 in [true, false] {
+            restore(self.node.netns(), v4, &self.rules(services, v4));
         }
     }
 

@@ -1,5 +1,6 @@
 //! The town most suites use: three namespaces of three pods, spread over two nodes, and a host outside.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::Command;
 
 use podwall_engine::Options;
 use podwall_lab::{Cni, Node, NodePlan, PodPlan, Protocol};
@@ -96,6 +97,20 @@ impl Rig {
     pub fn load_services(&self, mode: Mode, services: &[Service]) {
         let pods: Vec<_> = self.lab.nodes().flat_map(Node::pod_ranges).map(|range| wide(*range)).collect();
         self.lab.nodes().for_each(|node| proxy::load(node, mode, &pods, services));
+    }
+
+    /// Has somebody on the wire route addresses to a node that are nobody's own, as a load balancer does.
+    pub fn lend(&self, node: &str, addresses: &[IpAddr]) {
+        let own = self.lab.node(node).expect("it is there").addresses();
+        for address in addresses {
+            let gateway = own.iter().find(|own| own.is_ipv4() == address.is_ipv4()).expect("both families");
+            let script = format!(
+                "ip route replace {address} via {gateway} dev $(ip -o route get {gateway} | sed 's/.* dev //; s/ .*//') onlink"
+            );
+            let mut command = Command::new("sh");
+            let mut routing = self.lab.wire().spawn(command.args(["-c", &script])).expect("a shell is there");
+            assert!(routing.wait().expect("it ends").success(), "{script}");
+        }
     }
 }
 
