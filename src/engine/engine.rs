@@ -249,9 +249,10 @@ impl Engine {
 
     /// What a policy-set chain is about, though it may have gone not long ago.
     pub fn chain_origin(&self, chain: &str) -> Option<&ChainOrigin> {
-        let live = self.chains.get(chain).or_else(|| self.chains.values().find(|live| live.has(chain)));
+        let named = self.chains.get(chain).and_then(|live| live.origin(chain));
+        let part = || self.chains.values().find_map(|live| live.origin(chain));
         let retired = || self.retired.iter().rev().find(|(name, _)| name.as_str() == chain);
-        live.map(LiveChain::origin).or_else(|| retired().map(|(_, origin)| origin))
+        named.or_else(part).or_else(|| retired().map(|(_, origin)| origin))
     }
 
     /// The bans that refuse an address in the manner of this chain, and whether it only looks on.
@@ -364,9 +365,7 @@ impl Engine {
     }
 
     fn refused(&mut self, chains: BTreeSet<ChainName>) {
-        let concerned = |local: &Local| local.verdicts().any(|verdict| verdict.target().is_some());
-        let addresses: Vec<IpAddr> =
-            self.locals.iter().filter(|(_, local)| concerned(local)).map(|(address, _)| *address).collect();
+        let addresses: Vec<IpAddr> = self.locals.keys().copied().collect();
         self.cluster.apply(Change::Refused(chains));
         addresses.into_iter().for_each(|address| self.refresh_local(address));
     }

@@ -3,6 +3,7 @@
 //! Pods, namespaces and nodes come as trimmed types. Policies come as raw JSON, because what we do not know in a
 //! policy has to be noticed: an unknown field closes the smallest thing that holds it, and is reported.
 mod ban;
+mod marks;
 mod network_policy;
 mod pod;
 mod raw;

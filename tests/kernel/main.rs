@@ -14,6 +14,7 @@
 )]
 mod adoption;
 mod adversary;
+mod audit;
 mod bans;
 mod bridged;
 mod churn;

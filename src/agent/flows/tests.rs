@@ -90,6 +90,7 @@ fn isolating() -> Ruleset {
         uid: "p1".into(),
         digest: podwall_ruleset::Digest::of(["deny"]),
         priority: 0,
+        mode: podwall_engine::model::ban::Mode::Enforce,
         subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },
         ingress: Some(Vec::new()),
         egress: None,

@@ -111,6 +111,7 @@ fn policy() -> Policy {
         uid: "p1".into(),
         digest: Digest::of(["deny"]),
         priority: 0,
+        mode: podwall_engine::model::ban::Mode::Enforce,
         subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },
         ingress: Some(Vec::new()),
         egress: None,

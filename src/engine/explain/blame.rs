@@ -53,15 +53,13 @@ impl Tail {
             return Some(tail);
         }
         let (prefix, _) = chain.split_once('_')?;
-        let family = |rest: &str| ["4", "6"].contains(&rest);
-        [
-            ('i', Self::Policies(Direction::Ingress)),
-            ('e', Self::Policies(Direction::Egress)),
-            ('b', Self::Ban),
-            ('d', Self::Door),
-        ]
-        .into_iter()
-        .find_map(|(letter, tail)| prefix.strip_prefix(letter).filter(|rest| family(rest)).map(|_| tail))
+        match prefix.strip_suffix(['4', '6'])? {
+            "i" | "ai" | "asi" => Some(Self::Policies(Direction::Ingress)),
+            "e" | "ae" | "ase" => Some(Self::Policies(Direction::Egress)),
+            "b" => Some(Self::Ban),
+            "d" => Some(Self::Door),
+            _ => None,
+        }
     }
 
     /// Which way the packet was going for the pod whose verdict it is.
@@ -93,6 +91,8 @@ impl Tail {
 pub enum Blame {
     /// Policies that govern one end.
     Policies {
+        /// Whether they refused it, or would have.
+        mode: Mode,
         /// Seen from that end.
         direction: Direction,
         /// All of them, in the order they are asked; empty when they went before anybody could ask.
@@ -114,8 +114,10 @@ impl Blame {
     /// Did the packet pass, and is only told of?
     pub const fn is_audit(&self) -> bool {
         match self {
-            Self::Bans(mode, _) | Self::Doors(mode, _) => matches!(mode, Mode::Audit),
-            Self::Policies { .. } | Self::Fixed(_) => false,
+            Self::Policies { mode, .. } | Self::Bans(mode, _) | Self::Doors(mode, _) => {
+                matches!(mode, Mode::Audit)
+            }
+            Self::Fixed(_) => false,
         }
     }
 }
@@ -223,7 +225,8 @@ impl Engine {
         let nearest = subject
             .filter(|_| decided.is_none())
             .and_then(|subject| nearest::nearest(self.cluster(), &governing, direction, subject, peer));
-        Blame::Policies { direction, policies, decided, nearest }
+        let mode = origin.map_or(Mode::Enforce, |origin| origin.mode);
+        Blame::Policies { mode, direction, policies, decided, nearest }
     }
 
     fn governing(&self, policies: &[PolicyId]) -> Governing {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::barriers;
 use podwall_engine::ingest;
+use podwall_engine::model::ban::Mode;
 use podwall_engine::model::{
     Action, Attachment, Labels, Life, Links, NamedPort, Network, Node, NodeName, Peer, PeerSelector, Peers,
     Pod, PodUid, Policy, PolicyId, PolicyRule, PortMatch, PortSpec, Ports, Scope, Selector, Sharing, Tier,
@@ -176,14 +177,20 @@ fn rules(peer_key: &'static str) -> impl Strategy<Value = Value> {
 pub(crate) fn any_policy() -> impl Strategy<Value = Policy> {
     let types =
         select(vec![json!(null), json!(["Ingress"]), json!(["Egress"]), json!(["Ingress", "Egress"])]);
-    (select(NAMESPACES.to_vec()), select(POLICIES.to_vec()), selector(), types, rules("from"), rules("to"))
-        .prop_map(|(namespace, name, subject, types, ingress, egress)| {
+    let rules = (rules("from"), rules("to"));
+    (select(NAMESPACES.to_vec()), select(POLICIES.to_vec()), selector(), types, mode(), rules).prop_map(
+        |(namespace, name, subject, types, mode, (ingress, egress))| {
             let raw = json!({
                 "metadata": {"namespace": namespace, "name": name, "uid": format!("uid-{name}")},
                 "spec": {"podSelector": subject, "policyTypes": types, "ingress": ingress, "egress": egress},
             });
-            ingest::network_policy(&raw).unwrap().policy
-        })
+            Policy { mode, ..ingest::network_policy(&raw).unwrap().policy }
+        },
+    )
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    select(vec![Mode::Enforce, Mode::Enforce, Mode::Audit])
 }
 
 /// Admin and baseline policies, which nothing feeds yet: the engine must follow them all the same.
@@ -195,8 +202,8 @@ pub(crate) fn any_cluster_policy() -> impl Strategy<Value = Policy> {
     ]);
     let tier = select(vec![Tier::Admin, Tier::Baseline]);
     let rules = || prop::option::of(prop::collection::vec(cluster_rule(), 0..3));
-    (tier, select(POLICIES.to_vec()), 0..3_i32, scope, rules(), rules()).prop_map(
-        |(tier, name, priority, scope, ingress, egress)| {
+    (tier, select(POLICIES.to_vec()), 0..3_i32, scope, mode(), (rules(), rules())).prop_map(
+        |(tier, name, priority, scope, mode, (ingress, egress))| {
             let number = |rules: Option<Vec<PolicyRule>>, word: &str| {
                 rules.map(|rules| {
                     let numbered = rules.into_iter().enumerate().map(|(index, rule)| PolicyRule {
@@ -213,6 +220,7 @@ pub(crate) fn any_cluster_policy() -> impl Strategy<Value = Policy> {
                 uid: "".into(),
                 digest: Digest::of([format!("{tier:?} {name} {ingress:?} {egress:?}")]),
                 priority,
+                mode,
                 subject: PeerSelector { scope, pods: Selector::everything() },
                 ingress,
                 egress,
