@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use podwall_engine::explain::{Blame, Tail};
+use podwall_engine::model::ban::Mode;
 use podwall_engine::model::{Direction, Pod};
 use podwall_ruleset::Protocol;
 
@@ -97,14 +98,14 @@ pub fn protocol_name(protocol: Protocol) -> String {
 /// Who dropped it and why, as a clause; empty where nobody knows.
 pub fn why(report: &Report) -> String {
     match &report.blame {
-        Some(Blame::Policies { direction, policies, decided, nearest }) => {
+        Some(Blame::Policies { mode, direction, policies, decided, nearest }) => {
             let subject = match direction {
                 Direction::Ingress => &report.destination,
                 Direction::Egress => &report.source,
             };
             let mut words = match decided {
                 Some(decided) => format!("{} {} {}", decided.policy, decided.rule, decided.text),
-                None => isolated(subject, *direction, &list(policies.iter())),
+                None => isolated(subject, (*mode, *direction), &list(policies.iter())),
             };
             if let Some(nearest) = nearest {
                 let _ =
@@ -129,12 +130,16 @@ pub fn why(report: &Report) -> String {
     }
 }
 
-fn isolated(subject: &End, direction: Direction, policies: &str) -> String {
+fn isolated(subject: &End, (mode, direction): (Mode, Direction), policies: &str) -> String {
     let name = subject.pod().map_or_else(|| subject.address.to_string(), |pod| pod.to_string());
     if policies.is_empty() {
         return format!("{name} was isolated for {direction}");
     }
-    format!("{name} is isolated for {direction} by {policies}")
+    let is = match mode {
+        Mode::Enforce => "is",
+        Mode::Audit => "would be",
+    };
+    format!("{name} {is} isolated for {direction} by {policies}")
 }
 
 fn fixed(tail: Tail, record: &Record) -> String {

@@ -106,3 +106,28 @@ fn an_agent_that_was_killed_counts_on_in_the_same_events() -> Result<(), Failure
         std::thread::sleep(Duration::from_millis(200));
     }
 }
+
+#[test]
+fn what_an_audited_policy_would_drop_passes_and_is_told_as_such_until_it_is_enforced() -> Result<(), Failure>
+{
+    let Some(site) = Site::shop()? else { return Ok(()) };
+    let audited =
+        ONLY_FRIENDS.replacen("metadata:", "metadata:\n  annotations: {podwall.dev/mode: audit}", 1);
+    site.apply(&audited)?;
+    std::thread::sleep(Duration::from_secs(1));
+    site.becomes("other/visitor", "shop/server", 80, Outcome::Open)?;
+    let found = events(&site, 2, Duration::from_secs(3))?;
+    assert_eq!(found.len(), 2, "{found:#?}");
+    for event in &found {
+        let note = event["note"].as_str().unwrap_or_default();
+        assert!(note.starts_with("Packet would be dropped when"), "{event:#}");
+        assert!(note.contains("would be isolated for ingress by shop/only-friends"), "{event:#}");
+        assert_eq!(event["action"], "Audit");
+    }
+    site.apply(ONLY_FRIENDS)?;
+    site.becomes("other/visitor", "shop/server", 80, Outcome::TimedOut)?;
+    let found = events(&site, 4, Duration::from_secs(3))?;
+    let dropped = found.iter().filter(|event| event["action"] == "Drop").count();
+    assert_eq!((found.len(), dropped), (4, 2), "{found:#?}");
+    Ok(())
+}

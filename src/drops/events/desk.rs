@@ -89,8 +89,11 @@ fn cause(report: &Report) -> String {
         (Some(blame), _) => {
             use podwall_engine::explain::Blame;
             match blame {
-                Blame::Policies { direction, policies, decided, .. } => {
-                    format!("{direction} {policies:?} {:?}", decided.as_ref().map(|d| (&d.policy, &d.rule)))
+                Blame::Policies { mode, direction, policies, decided, .. } => {
+                    format!(
+                        "{mode:?} {direction} {policies:?} {:?}",
+                        decided.as_ref().map(|d| (&d.policy, &d.rule))
+                    )
                 }
                 Blame::Bans(mode, bans) => format!("{mode:?} {bans:?}"),
                 Blame::Doors(mode, doors) => format!("{mode:?} {doors:?}"),

@@ -225,7 +225,9 @@ impl Engine {
         let nearest = subject
             .filter(|_| decided.is_none())
             .and_then(|subject| nearest::nearest(self.cluster(), &governing, direction, subject, peer));
-        let mode = origin.map_or(Mode::Enforce, |origin| origin.mode);
+        // The names of those that only audit begin so (`names::audit_prefix`).
+        let unknown = if asked.chain.starts_with('a') { Mode::Audit } else { Mode::Enforce };
+        let mode = origin.map_or(unknown, |origin| origin.mode);
         Blame::Policies { mode, direction, policies, decided, nearest }
     }
 
