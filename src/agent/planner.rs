@@ -164,8 +164,9 @@ impl Planner {
                     self.dropped(Some(taken));
                     continue;
                 }
-                () = tokio::time::sleep_until(self.wake()) => self.dropped(None),
+                () = tokio::time::sleep_until(self.wake()) => {}
             }
+            self.dropped(None);
             self.turn();
         }
     }

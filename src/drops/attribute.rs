@@ -34,21 +34,19 @@ pub enum Certainty {
 pub fn name(cluster: &Cluster, tenants: &Tenants, record: &Record) -> (End, End, Certainty) {
     let (source, from) = end(cluster, tenants, record, Side::Sending);
     let (destination, to) = end(cluster, tenants, record, Side::Receiving);
-    // Only our own rules drop what a pod sends before anybody is told of the pod.
+    // Whoever is judged is a pod, known or not; of the others only who has a pod's address.
+    let unknown = |end: &End| end.who == Who::Stranger;
     let judged = match &record.cause {
         Cause::Ours(chain) => match Tail::of(chain) {
-            Some(Tail::Policies(Direction::Ingress)) => to,
-            Some(Tail::Policies(Direction::Egress) | Tail::Forged) => from,
-            Some(Tail::Pending) if from == Certainty::Settled && to == Certainty::Settled => {
-                Certainty::Settled
-            }
-            Some(Tail::Pending) => Certainty::Early,
-            Some(Tail::Ban | Tail::Door | Tail::Nameless | Tail::Refused | Tail::Strays) | None => {
-                Certainty::Settled
-            }
+            Some(Tail::Policies(Direction::Ingress)) => unknown(&destination),
+            Some(Tail::Policies(Direction::Egress) | Tail::Forged) => unknown(&source),
+            Some(Tail::Pending) => unknown(&source) || unknown(&destination),
+            Some(Tail::Ban | Tail::Door | Tail::Nameless | Tail::Refused | Tail::Strays) | None => false,
         },
-        Cause::Theirs(_) => Certainty::Settled,
+        Cause::Theirs(_) => false,
     };
+    let early = judged || from == Certainty::Early || to == Certainty::Early;
+    let judged = if early { Certainty::Early } else { Certainty::Settled };
     (source, destination, judged)
 }
 
@@ -136,7 +134,11 @@ fn who(
     };
     match cluster.services().find(has) {
         Some(service) => (Who::Service(service.id.clone()), Certainty::Settled),
-        None => (Who::Stranger, Certainty::Early),
+        None => {
+            let ranges = cluster.nodes().flat_map(|node| &node.pod_ranges);
+            let pods = ranges.into_iter().any(|range| range.contains(address));
+            (Who::Stranger, if pods { Certainty::Early } else { Certainty::Settled })
+        }
     }
 }
 

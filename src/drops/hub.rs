@@ -117,8 +117,16 @@ struct Hub {
     writing: FuturesUnordered<Writing>,
     counted: BTreeMap<String, (u64, u64)>,
     looked: Looked,
+    writes: Writes,
     policies: BTreeSet<(String, &'static str)>,
     namespaces: BTreeSet<(String, String)>,
+}
+
+/// What came of the last write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writes {
+    Done,
+    Failed,
 }
 
 /// Were the kernel's counters looked at before?
@@ -171,6 +179,7 @@ impl Hub {
             writing: FuturesUnordered::new(),
             counted: BTreeMap::new(),
             looked: Looked::Never,
+            writes: Writes::Done,
             policies: BTreeSet::new(),
             namespaces: BTreeSet::new(),
         }
@@ -268,7 +277,21 @@ impl Hub {
             (Written::Refused, _) => self.event(DropEventResult::Refused),
             (Written::Exists | Written::Found(_) | Written::Missing, _) => {}
         }
+        self.say(if written == Written::Failed { Writes::Failed } else { Writes::Done });
         self.desk.done(key, written, count, Instant::now());
+    }
+
+    /// Once for each time the API server goes and comes.
+    fn say(&mut self, now: Writes) {
+        match (std::mem::replace(&mut self.writes, now), now) {
+            (Writes::Done, Writes::Failed) => tracing::warn!(
+                "events about dropped packets cannot be written just now; what they tell of is counted meanwhile"
+            ),
+            (Writes::Failed, Writes::Done) => {
+                tracing::info!("events about dropped packets are written again")
+            }
+            (Writes::Done, Writes::Done) | (Writes::Failed, Writes::Failed) => {}
+        }
     }
 
     /// What the kernel counted, since it was looked at last.

@@ -18,8 +18,8 @@ use super::record::{Carried, Cause, Record};
 use super::report::{End, Report, Sample};
 use super::tenants::{Beginning, Tenants};
 
-/// How long a record waits for a pod that has its address already: the kubelet tells of it within a second.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// How long a record waits for a pod that has its address already: the kubelet tells of it within about a second.
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// How many wait.
 const MOST_WAITING: usize = 1024;
 /// What was found holds so long.
@@ -66,6 +66,8 @@ pub struct Desk {
     waiting: VecDeque<(Instant, Record, Sample)>,
     known: HashMap<Alike, Known>,
     known_since: Instant,
+    /// Something was told since those who wait were looked at.
+    news: bool,
     /// Reports that found no room behind us.
     pub lost: u64,
 }
@@ -79,6 +81,7 @@ impl Desk {
             waiting: VecDeque::new(),
             known: HashMap::new(),
             known_since: Instant::now(),
+            news: false,
             lost: 0,
         }
     }
@@ -87,6 +90,7 @@ impl Desk {
     pub fn note(&mut self, change: &Change, engine: &Engine, beginning: Beginning) {
         self.tenants.note(change, engine.cluster(), Timestamp::now(), beginning);
         self.known.clear();
+        self.news = true;
     }
 
     /// Deals with what came.
@@ -104,8 +108,18 @@ impl Desk {
         }
     }
 
-    /// Deals with what has waited long enough.
+    /// Deals with what has waited long enough, or need not wait any more.
     pub fn settle(&mut self, engine: &Engine, now: Instant) {
+        if std::mem::take(&mut self.news) {
+            for (due, record, sample) in std::mem::take(&mut self.waiting) {
+                let (report, certainty) =
+                    attribute::report(engine, &self.tenants, record.clone(), sample.clone());
+                match certainty {
+                    Certainty::Settled => self.tell(Told::Drop(Box::new(report))),
+                    Certainty::Early => self.waiting.push_back((due, record, sample)),
+                }
+            }
+        }
         while self.waiting.front().is_some_and(|(due, ..)| *due <= now) {
             let Some((_, record, sample)) = self.waiting.pop_front() else { return };
             let (report, _) = attribute::report(engine, &self.tenants, record, sample);

@@ -1,10 +1,11 @@
 //! `kubectl describe pod` tells of dropped packets: on both ends, within two seconds, with the rights the chart ships.
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use podwall_lab::Outcome;
+use podwall_lab::{Outcome, PodPlan, Probe};
 use serde_json::Value;
 
-use crate::site::{Failure, ONLY_FRIENDS, Site, namespace};
+use crate::site::{Failure, ONLY_FRIENDS, Site, namespace, pod};
 
 /// The issue's own limit.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -112,7 +113,7 @@ fn what_an_audited_policy_would_drop_passes_and_is_told_as_such_until_it_is_enfo
 {
     let Some(site) = Site::shop()? else { return Ok(()) };
     let audited =
-        ONLY_FRIENDS.replacen("metadata:", "metadata:\n  annotations: {podwall.dev/mode: audit}", 1);
+        ONLY_FRIENDS.replacen("metadata: {", "metadata: {annotations: {podwall.dev/mode: audit}, ", 1);
     site.apply(&audited)?;
     std::thread::sleep(Duration::from_secs(1));
     site.becomes("other/visitor", "shop/server", 80, Outcome::Open)?;
@@ -129,5 +130,100 @@ fn what_an_audited_policy_would_drop_passes_and_is_told_as_such_until_it_is_enfo
     let found = events(&site, 4, Duration::from_secs(3))?;
     let dropped = found.iter().filter(|event| event["action"] == "Drop").count();
     assert_eq!((found.len(), dropped), (4, 2), "{found:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_pod_of_which_only_the_end_was_told_gets_its_event() -> Result<(), Failure> {
+    let Some(mut site) = Site::shop()? else { return Ok(()) };
+    site.apply(ONLY_FRIENDS)?;
+    site.becomes("shop/stranger", "shop/server", 80, Outcome::TimedOut)?;
+    let started = k8s_openapi::jiff::Timestamp::now() - Duration::from_secs(1);
+    let addresses = site.lab.add_pod(PodPlan::new("shop/brief").on("node-b"))?.addresses().to_vec();
+    site.reach("shop/brief", "shop/server", 80)?;
+    let ended = pod("shop/brief", "node-b", "app: brief", &addresses).replace(
+        "phase: Running",
+        &format!("phase: Succeeded, startTime: \"{}\"", started.strftime("%FT%TZ")),
+    );
+    site.apply(&ended)?;
+    let found = events(&site, 4, Duration::from_secs(4))?;
+    let told = |name: &str| found.iter().filter(|event| event["regarding"]["name"] == *name).count();
+    assert_eq!((told("brief"), told("stranger"), told("server")), (1, 1, 2), "{found:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_node_is_told_on_its_own_object() -> Result<(), Failure> {
+    let Some(site) = Site::shop()? else { return Ok(()) };
+    site.apply(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {namespace: shop, name: mute}\n\
+         spec: {podSelector: {matchLabels: {app: stranger}}, policyTypes: [Egress]}\n",
+    )?;
+    site.becomes("shop/stranger", "shop/server", 80, Outcome::TimedOut)?;
+    let from = site.lab.pod("shop/stranger")?.netns();
+    for address in site.lab.node("node-a")?.addresses() {
+        assert_eq!(Probe::ping(*address).from(from)?.outcome, Outcome::TimedOut);
+        let server = site.lab.pod("shop/server")?.netns();
+        assert_eq!(Probe::ping(*address).from(server)?.outcome, Outcome::Open);
+    }
+    let begun = Instant::now();
+    loop {
+        let (_, said) = site.kubectl(&["describe", "node", "node-a"])?;
+        if said.contains("Packet dropped when receiving traffic from shop/stranger (10.") {
+            assert!(said.contains("by ICMP type 8 code 0"), "{said}");
+            return Ok(());
+        }
+        assert!(begun.elapsed() < LIMIT * 2, "{said}");
+    }
+}
+
+#[test]
+fn what_was_dropped_while_the_api_server_was_away_is_told_when_it_is_back() -> Result<(), Failure> {
+    let Some(mut site) = Site::shop()? else { return Ok(()) };
+    site.apply(ONLY_FRIENDS)?;
+    site.becomes("shop/friend", "shop/server", 80, Outcome::Open)?;
+    site.becomes("shop/friend", "shop/server", 81, Outcome::TimedOut)?;
+    std::thread::sleep(LIMIT);
+    let before = events(&site, 2, Duration::ZERO)?.len();
+    site.api.stop_apiserver();
+    for _ in 0..4 {
+        site.reach("shop/stranger", "shop/server", 80)?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    site.runtime.block_on(site.api.start_apiserver_again())?;
+    let found = events(&site, before + 2, Duration::from_secs(60))?;
+    let count = |event: &Value| event["series"]["count"].as_u64().unwrap_or(1);
+    let missed: Vec<u64> = found
+        .iter()
+        .filter(|event| ["regarding", "related"].iter().any(|end| event[end]["name"] == "stranger"))
+        .map(count)
+        .collect();
+    assert_eq!(missed.len(), 2, "{found:#?}");
+    assert!(missed.iter().all(|count| *count >= 8), "{missed:?}");
+    Ok(())
+}
+
+#[test]
+fn the_whole_cluster_is_watched_through_the_api_and_each_drop_is_shown_once() -> Result<(), Failure> {
+    let Some(site) = Site::shop()? else { return Ok(()) };
+    site.apply(ONLY_FRIENDS)?;
+    site.becomes("shop/friend", "shop/server", 80, Outcome::Open)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
+    command.args(["drops", "--cluster", "--output", "json", "--namespace", "other", "--kubeconfig"]);
+    let child =
+        command.arg(site.api.admin_kubeconfig()).stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
+    std::thread::sleep(Duration::from_secs(1));
+    site.reach("shop/stranger", "shop/server", 80)?;
+    site.reach("other/visitor", "shop/server", 80)?;
+    std::thread::sleep(LIMIT);
+    let mut child = child;
+    child.kill()?;
+    let shown = String::from_utf8(child.wait_with_output()?.stdout)?;
+    let lines: Vec<Value> = shown.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let ends = |line: &Value| (line["source"]["name"].clone(), line["destination"]["name"].clone());
+    let sources: Vec<_> = lines.iter().map(ends).collect();
+    // Two addresses, so at most two lines; both ends of each are told.
+    assert!((1..=2).contains(&sources.len()), "{shown}");
+    assert!(sources.iter().all(|ends| *ends == ("visitor".into(), "server".into())), "{shown}");
     Ok(())
 }

@@ -124,7 +124,7 @@ fn a_forged_packet_is_its_senders_and_not_its_addresss() {
 }
 
 #[test]
-fn only_an_end_that_is_judged_is_waited_for() {
+fn a_judged_end_that_is_nobody_yet_is_waited_for() {
     let world = world();
     let certainty = |chain: &str, source: &str, destination: &str| {
         name(world.engine.cluster(), &world.tenants, &record(chain, source, destination, tcp(80))).2
@@ -133,4 +133,15 @@ fn only_an_end_that_is_judged_is_waited_for() {
     assert_eq!(certainty("i4_x", "192.0.2.1", "10.0.0.99"), Certainty::Early);
     assert_eq!(certainty("pending", "10.0.0.1", "10.0.0.99"), Certainty::Early);
     assert_eq!(certainty("b4_x", "192.0.2.1", "192.0.2.2"), Certainty::Settled);
+}
+
+#[test]
+fn an_address_of_a_pod_range_is_some_pods_whose_name_may_still_come() {
+    let mut world = world();
+    world.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n2"},
+        "spec": {"podCIDRs": ["10.0.7.0/24"]}}));
+    let certainty = |source: &str| {
+        name(world.engine.cluster(), &world.tenants, &record("i4_x", source, "10.0.0.1", tcp(80))).2
+    };
+    assert_eq!([certainty("10.0.7.9"), certainty("192.0.2.1")], [Certainty::Early, Certainty::Settled]);
 }

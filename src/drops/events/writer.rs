@@ -59,6 +59,9 @@ fn judge(error: &kube::Error) -> Written {
         kube::Error::Api(status) => match status.code {
             409 => Written::Exists,
             404 => Written::Missing,
+            // A namespace that goes takes nothing new; for the rest nobody has the right just now. A server that
+            // starts knows of no rights for a moment, and whoever lacks them may be given them.
+            401 | 403 if !status.message.contains("being terminated") => Written::Failed,
             // Too many requests, and whatever the server itself could not do.
             429 | 500.. => Written::Failed,
             _ => Written::Refused,
