@@ -322,8 +322,11 @@ impl Desk {
         let Some(series) = self.series.get_mut(key) else { return };
         let due = match written {
             Written::Done => {
+                // The first count follows soon, those after it ever more rarely.
+                if series.state == State::Stands {
+                    series.pause = (series.pause * 2).min(interval);
+                }
                 (series.state, series.written, series.wrote) = (State::Stands, told, now);
-                series.pause = (series.pause * 2).min(interval);
                 (series.count > series.written).then(|| now + series.pause)
             }
             Written::Exists => {
