@@ -138,7 +138,7 @@ fn a_pod_of_which_only_the_end_was_told_gets_its_event() -> Result<(), Failure> 
     let Some(mut site) = Site::shop()? else { return Ok(()) };
     site.apply(ONLY_FRIENDS)?;
     site.becomes("shop/stranger", "shop/server", 80, Outcome::TimedOut)?;
-    let started = k8s_openapi::jiff::Timestamp::now() - Duration::from_secs(1);
+    let started = Timestamp::now() - Duration::from_secs(1);
     let addresses = site.lab.add_pod(PodPlan::new("shop/brief").on("node-b"))?.addresses().to_vec();
     site.reach("shop/brief", "shop/server", 80)?;
     let ended = pod("shop/brief", "node-b", "app: brief", &addresses).replace(
