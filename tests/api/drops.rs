@@ -2,6 +2,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use podwall_lab::{Outcome, PodPlan, Probe};
 use serde_json::Value;
 
