@@ -84,10 +84,10 @@ impl<'a> Request<'a> {
         match self {
             Self::Enforce(enforced) => enforced.name(),
             Self::Audit(Today::Nothing, promoted) => {
-                promoted.named(&names::audit_prefix(promoted.direction), "audit")
+                promoted.named(names::audit_prefix(promoted.direction), "audit")
             }
             Self::Audit(Today::Strays, promoted) => {
-                promoted.named(&names::strict_audit_prefix(promoted.direction), "audit")
+                promoted.named(names::strict_audit_prefix(promoted.direction), "audit")
             }
             Self::Audit(Today::Policies(enforced), promoted) => {
                 let digest = Digest::of(["audited", enforced.name().as_str(), promoted.name().as_str()]);
