@@ -2,6 +2,7 @@
 use std::net::UdpSocket;
 use std::sync::Arc;
 
+use podwall_engine::Engine;
 use podwall_nftables::{Nftables, Options};
 use podwall_ruleset::stage::stages;
 use podwall_ruleset::{Backend as _, Base, Chain, ChainName, Delta, Ruleset};
@@ -47,9 +48,18 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn build(shape: &Shape) -> Result<Self, Failed> {
-        let (rig, once) = Rig::build(shape)?;
+        Self::build_with(shape, "forward", |_| Ok(()))
+    }
+
+    /// The same for another base chain, with more that the engine learns.
+    pub(crate) fn build_with(
+        shape: &Shape,
+        base: &str,
+        learn: impl FnOnce(&mut Engine) -> Result<(), Failed>,
+    ) -> Result<Self, Failed> {
+        let (rig, once) = Rig::build_with(shape, learn)?;
         let kernel = rig.node.run(|| Nftables::open(Options::default()))??;
-        let often = copied(&once)?;
+        let often = copied(&once, base)?;
         let mut bench = Self { rig, kernel, standing: Ruleset::default(), often, once };
         bench.stand(&bench.once.clone())?;
         Ok(bench)
@@ -96,14 +106,14 @@ impl Bench {
     }
 }
 
-/// The same ruleset with the forward chain at twenty more priorities.
-fn copied(ruleset: &Ruleset) -> Result<Ruleset, Failed> {
+/// The same ruleset with a base chain at twenty more priorities.
+fn copied(ruleset: &Ruleset, chain: &str) -> Result<Ruleset, Failed> {
     let mut copied = ruleset.clone();
-    let forward = ruleset.chains.get(&ChainName::new("forward")?).ok_or("no forward chain")?;
+    let once = ruleset.chains.get(&ChainName::new(chain)?).ok_or("no such chain")?;
     for copy in 1..=COPIES {
-        let base = forward.base.map(|base| Base { priority: base.priority + copy, ..base });
-        let chain = Chain { base, rules: forward.rules.clone() };
-        copied.chains.insert(ChainName::new(&format!("forward_{copy}"))?, Arc::new(chain));
+        let base = once.base.map(|base| Base { priority: base.priority + copy, ..base });
+        let copied_chain = Chain { base, rules: once.rules.clone() };
+        copied.chains.insert(ChainName::new(&format!("{chain}_{copy}"))?, Arc::new(copied_chain));
     }
     Ok(copied)
 }

@@ -1,6 +1,6 @@
 //! What podwall costs a packet: one of an established flow, and one of a flow that is judged for the first time.
 //!
-//! `cargo bench --bench packets [-- [--quick] [--rules] [--rivals]]`, as root. Two pods of one node in network
+//! `cargo bench --bench packets [-- [--quick] [--rules] [--bans] [--rivals]]`, as root. Two pods of one node in network
 //! namespaces, a veth pair each, the node forwards; the ruleset is the engine's for a node of so many pods, the
 //! reverse path check included. One core sends UDP packets of 64 bytes as fast as it can. A flow that nobody has
 //! answered stays new, so every one of its packets is judged like a first packet.
@@ -10,12 +10,14 @@
 //!   difference of the two times is divided by twenty: one evaluation of the whole chain on nftables, without
 //!   forwarding and without conntrack.
 //! - **The rules** ([`rules`], with `--rules`). The same twenty chains, each time without one rule.
+//! - **The bans** ([`bans`], with `--bans`). The chain before routing, twenty times, with as many banned.
 //! - **The rivals** ([`rivals`]). The whole way of a packet through a node of its own for each: podwall on nftables and
 //!   on both kinds of iptables, and a linear list of chains, one a pod; less the way through a node that only tracks
 //!   connections.
 //!
 //! Two figures: the median of all rounds, and the quiet one, from the fastest tenth of rounds. On a machine that does
 //! other work too (a busy sibling thread slows a core by half) the quiet one is what the rules cost.
+mod bans;
 mod chain;
 mod rig;
 mod rivals;
@@ -54,6 +56,7 @@ struct Plan {
     shapes: &'static [Shape],
     chain: Effort,
     rules: Option<Effort>,
+    bans: Option<Effort>,
     rivals: Effort,
 }
 
@@ -66,12 +69,14 @@ impl Plan {
                 shapes: &[Shape::TEN],
                 chain: Effort::of(10, 10),
                 rules,
+                bans: said("--bans").then_some(Effort::of(10, 3)),
                 rivals: Effort::of(10, 5),
             };
         }
         let shapes = &[Shape::TEN, Shape::USUAL, Shape::THOUSAND, Shape::TEN_THOUSAND];
         let rules = said("--rules").then_some(Effort::of(150, 3));
-        Self { shapes, chain: Effort::of(400, 5), rules, rivals: Effort::of(300, 3) }
+        let bans = said("--bans").then_some(Effort::of(300, 3));
+        Self { shapes, chain: Effort::of(400, 5), rules, bans, rivals: Effort::of(300, 3) }
     }
 }
 
@@ -91,6 +96,9 @@ fn run(plan: &Plan) -> Result<(), Failed> {
     sched_setaffinity(None, &core)?;
     if let Some(effort) = plan.rules {
         return rules_table(effort);
+    }
+    if let Some(effort) = plan.bans {
+        return bans_table(effort);
     }
     chain_table(plan)?;
     rivals_table(plan)
@@ -123,6 +131,15 @@ fn rules_table(effort: Effort) -> Result<(), Failed> {
         table.add_row([rule, format!("{quiet:.0} ns"), format!("{median:.0} ns")]);
     }
     say(format_args!("{}, {} rounds\n{table}", Shape::USUAL.name, effort.rounds))
+}
+
+fn bans_table(effort: Effort) -> Result<(), Failed> {
+    let mut table = table(["banned", "established", "median", "first packet", "median"]);
+    for (name, established, first) in bans::costs(effort)? {
+        let costs = [established.quiet, established.median, first.quiet, first.median];
+        table.add_row(std::iter::once(name.to_owned()).chain(costs.map(|cost| format!("{cost:.0} ns"))));
+    }
+    say(format_args!("one evaluation of the chain before routing, {} rounds\n{table}", effort.rounds))
 }
 
 fn rivals_table(plan: &Plan) -> Result<(), Failed> {

@@ -2,8 +2,8 @@
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use podwall_engine::Change;
 use podwall_engine::model::{Attachment, Links, Sharing};
+use podwall_engine::{Change, Engine};
 use podwall_lab::{Lab, Netns, NodePlan, PodPlan};
 use podwall_ruleset::{LinkName, Ruleset};
 use podwall_shapes::{Shape, change};
@@ -34,6 +34,14 @@ pub(crate) struct Rig {
 impl Rig {
     /// The rig, and what the engine wants of a node of this shape with the two pods.
     pub(crate) fn build(shape: &Shape) -> Result<(Self, Ruleset), Failed> {
+        Self::build_with(shape, |_| Ok(()))
+    }
+
+    /// The same with more that the engine learns.
+    pub(crate) fn build_with(
+        shape: &Shape,
+        learn: impl FnOnce(&mut Engine) -> Result<(), Failed>,
+    ) -> Result<(Self, Ruleset), Failed> {
         let mut lab = Lab::new()?;
         lab.add_node(NodePlan::routed("node-0").pod_range("10.200.0.0/16".parse()?))?;
         let mut engine = shape.engine()?;
@@ -54,6 +62,7 @@ impl Rig {
         }
         engine.apply(Change::Links(links));
         engine.apply(Change::GraceOver);
+        learn(&mut engine)?;
         let [source, target] = addresses[..] else { return Err("not two pods".into()) };
         let receiver = lab.pod("server")?.netns().run(|| UdpSocket::bind((target, Shape::SERVED)))??;
         receiver.set_read_timeout(Some(Duration::from_secs(2)))?;

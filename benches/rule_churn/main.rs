@@ -1,7 +1,7 @@
 //! What one change costs in the kernel, through podwall and through what others use.
 //!
-//! `cargo bench --bench rule_churn [-- [--quick] [SHAPE...]]`, as root; shapes by the names of the tables, such as
-//! `"10k pods"`. A cell ends after a second or three tries, whichever is later; what is going on is said on stderr. Every contender carries out the same deltas, computed once
+//! `cargo bench --bench rule_churn [-- [--quick] [--bans] [SHAPE...]]`, as root; shapes by the names of the tables,
+//! such as `"10k pods"`; `--bans` measures a hundred thousand banned addresses instead ([`bans`]). A cell ends after a second or three tries, whichever is later; what is going on is said on stderr. Every contender carries out the same deltas, computed once
 //! by the engine, each in a network namespace of its own that is fresh and goes away with the process:
 //!
 //! | column | is |
@@ -17,6 +17,7 @@
 //! Times are wall time, medians, from the delta to the end of the last commit or process; the factor below a time is
 //! that time over podwall's. A deed is done and undone in turn; contenders take turns
 //! deed by deed, so that a slow minute of the machine meets all of them.
+mod bans;
 mod contender;
 mod iptables;
 mod measure;
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
 }
 
 fn run(extent: Extent) -> Result<(), Failed> {
+    if std::env::args().any(|word| word == "--bans") {
+        return bans::measure(extent);
+    }
     let yardstick = yardstick::build(extent);
     for shape in shapes(extent) {
         measure::shape(&shape, extent, &yardstick)?;

@@ -16,17 +16,18 @@ use crate::restart;
 use crate::yardstick::{Built, Yardstick};
 
 /// The column of ours that all others are compared with. What else is ours begins so too.
-const PODWALL: &str = "podwall";
+pub(crate) const PODWALL: &str = "podwall";
 
 /// One contender in its namespace.
-struct Column {
-    title: &'static str,
+pub(crate) struct Column {
+    pub(crate) title: &'static str,
     netns: Netns,
-    contender: Result<Box<dyn Contender>, String>,
+    /// Or why it is out.
+    pub(crate) contender: Result<Box<dyn Contender>, String>,
 }
 
 impl Column {
-    fn open<C: Contender + 'static>(
+    pub(crate) fn open<C: Contender + 'static>(
         title: &'static str,
         open: impl FnOnce() -> Result<C, Failed> + Send,
     ) -> Result<Self, Failed> {
@@ -37,7 +38,7 @@ impl Column {
     }
 
     /// Lets the contender work inside its namespace. One that fails is out for good, with its reason.
-    fn work<T: Send>(
+    pub(crate) fn work<T: Send>(
         &mut self,
         work: impl FnOnce(&mut dyn Contender) -> Result<T, Failed> + Send,
     ) -> Result<Option<T>, Failed> {

@@ -175,7 +175,7 @@ pub struct BanHits {
     /// Its UID.
     #[schemars(length(max = 64))]
     pub uid: String,
-    /// Packets since the agent started.
+    /// Packets that met its addresses, as long as the kernel and this agent remember. Bans that overlap share them.
     #[schemars(range(min = 0))]
     pub packets: i64,
 }

@@ -77,7 +77,15 @@ impl Site {
 
     /// The same, with each node's agent on a packet filter of its own.
     pub(crate) fn shop_on(backends: [&str; 2]) -> Result<Option<Self>, Failure> {
+        Self::shop_before(&[], backends)
+    }
+
+    /// The same, where these definitions are known before agents ask for them.
+    pub(crate) fn shop_before(kinds: &[&str], backends: [&str; 2]) -> Result<Option<Self>, Failure> {
         let Some(mut site) = Self::start()? else { return Ok(None) };
+        for definition in kinds {
+            site.apply(definition)?;
+        }
         for node in ["node-a", "node-b"] {
             site.add_node(node)?;
         }

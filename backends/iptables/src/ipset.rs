@@ -2,7 +2,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use podwall_ruleset::{BackendError, Deadline, Growth, Hit, Key, Op, Ruleset, SetName, SetSpec, Value};
+use podwall_ruleset::{
+    BackendError, Deadline, Family, Growth, Hit, Key, Op, Ruleset, SetName, SetSpec, Value,
+};
 
 use crate::image::{Image, Ipset};
 use crate::lower::{Unsuited, set};
@@ -30,6 +32,47 @@ pub(crate) struct Edits(BTreeMap<String, Edit>);
 pub(crate) struct Script {
     pub(crate) text: String,
     pub(crate) ops: Vec<usize>,
+}
+
+impl Edit {
+    /// Does the set lose the last network of some length, and keep wider ones? Taking a length out of the list that
+    /// each lookup walks (`mtype_del_cidr` of `ip_set_hash_gen.h`) moves up the wider ones behind it, one by one and
+    /// with nothing held: a packet that is just then looked up misses one of them, and passes where it should not.
+    fn drops_a_length(&self, held: &Ipset) -> bool {
+        // Only those of bans change for ever: what stands beside after a crash is of the same kind then.
+        if !(held.create.starts_with("hash:net ") && held.create.ends_with(" counters")) {
+            return false;
+        }
+        let (before, after) = (lengths(held.members.iter()), lengths(self.left(held).into_iter()));
+        let Some(widest) = after.first() else { return false };
+        before.difference(&after).any(|gone| gone > widest)
+    }
+
+    /// What the set holds in the end.
+    fn left<'a>(&'a self, held: &'a Ipset) -> BTreeSet<&'a String> {
+        let kept = held.members.iter().filter(|member| self.members.get(*member) != Some(&false));
+        let come = self.members.iter().filter(|(_, there)| **there).map(|(member, _)| member);
+        kept.chain(come).collect()
+    }
+
+    /// Fills another set and puts it in the place of this one, at once. What was counted begins anew.
+    fn swap(&self, name: &str, held: &Ipset, script: &mut Script) {
+        let family = if held.create.contains(" inet6 ") { Family::V6 } else { Family::V4 };
+        let beside = names::swap_set(family);
+        script.line(self.op, format_args!("create {beside} {}", held.create));
+        script.line(self.op, format_args!("flush {beside}"));
+        for member in self.left(held) {
+            script.line(self.op, format_args!("add {beside} {member}"));
+        }
+        script.line(self.op, format_args!("swap {beside} {name}"));
+        script.line(self.op, format_args!("destroy {beside}"));
+    }
+}
+
+/// The lengths of networks; a single address is longer than all.
+fn lengths<'a>(members: impl Iterator<Item = &'a String>) -> BTreeSet<u8> {
+    let length = |member: &String| member.split_once('/').and_then(|(_, length)| length.parse().ok());
+    members.map(|member| length(member).unwrap_or(u8::MAX)).collect()
 }
 
 impl Script {
@@ -137,6 +180,10 @@ impl Edits {
                 script.line(edit.op, format_args!("create {name} {create}"));
             }
             let held = old.filter(|_| edit.create.is_none());
+            if let Some(held) = held.filter(|held| edit.drops_a_length(held)) {
+                edit.swap(name, held, &mut script);
+                continue;
+            }
             let is_there = |member: &String| held.is_some_and(|held| held.members.contains(member));
             let wanted = |there: bool| {
                 let changed = edit.members.iter().filter(move |(_, wanted)| **wanted == there);
@@ -309,4 +356,39 @@ fn decided(options: &str) -> String {
         }
     }
     kept.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a set of networks that holds `held` when `come` come and `gone` go.
+    fn script(held: &[&str], come: &[&str], gone: &[&str]) -> String {
+        let create = "hash:net family inet maxelem 16777216 counters".to_owned();
+        let members = held.iter().map(ToString::to_string).collect();
+        let standing =
+            Image { sets: [("pwn_x".to_owned(), Ipset { create, members })].into(), ..Image::default() };
+        let changed = come.iter().map(|one| (one, true)).chain(gone.iter().map(|one| (one, false)));
+        let members = changed.map(|(member, there)| ((*member).to_owned(), there)).collect();
+        let edit = Edit { op: 0, growth: Growth::Closes, create: None, destroy: false, members };
+        Edits([("pwn_x".to_owned(), edit)].into()).first(&standing, Deadline(0)).text
+    }
+
+    #[test]
+    fn a_length_that_goes_while_wider_ones_stay_is_swapped_out_and_any_other_change_is_made_in_place() {
+        assert_eq!(
+            script(&["10.0.0.0/31"], &["10.0.0.0/30"], &["10.0.0.0/31"]),
+            "create pws4 hash:net family inet maxelem 16777216 counters\nflush pws4\nadd pws4 10.0.0.0/30\n\
+             swap pws4 pwn_x\ndestroy pws4\n"
+        );
+        assert_eq!(
+            script(&["10.0.0.0/24", "10.9.0.1"], &[], &["10.9.0.1"]).lines().last(),
+            Some("destroy pws4")
+        );
+        let in_place = "add pwn_x 10.0.0.0/31\ndel pwn_x 10.0.0.0/30\n";
+        assert_eq!(script(&["10.0.0.0/30"], &["10.0.0.0/31"], &["10.0.0.0/30"]), in_place);
+        assert_eq!(script(&["10.0.0.0/24", "10.0.2.0/24"], &[], &["10.0.2.0/24"]), "del pwn_x 10.0.2.0/24\n");
+        assert_eq!(script(&["10.0.0.0/24"], &[], &["10.0.0.0/24"]), "del pwn_x 10.0.0.0/24\n");
+        assert_eq!(script(&["10.0.0.0/24"], &["10.0.2.0/25"], &[]), "add pwn_x 10.0.2.0/25\n");
+    }
 }

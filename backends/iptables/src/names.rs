@@ -12,6 +12,18 @@ pub(crate) const TRIAL_CHAIN: &str = "PWT";
 /// The set they are tried with.
 pub(crate) const TRIAL_SET: &str = "pwt4";
 
+/// What takes the place of a set of networks, for a moment.
+const SWAP_SETS: [&str; 2] = ["pws4", "pws6"];
+
+/// The set that is filled beside one of that family, and swapped with it.
+pub(crate) const fn swap_set(family: Family) -> &'static str {
+    let [four, six] = SWAP_SETS;
+    match family {
+        Family::V4 => four,
+        Family::V6 => six,
+    }
+}
+
 const CHAIN_LIMIT: usize = 28;
 const SET_LIMIT: usize = 31;
 
@@ -73,7 +85,7 @@ pub(crate) fn is_chain_of_ours(name: &str) -> bool {
 /// Is the name of an ipset one of ours?
 pub(crate) fn is_set_of_ours(name: &str) -> bool {
     let letter = |rest: &str| rest.split_once('_').is_some_and(|(letter, _)| SET_LETTERS.contains(&letter));
-    name == TRIAL_SET || name.strip_prefix("pw").is_some_and(letter)
+    name == TRIAL_SET || SWAP_SETS.contains(&name) || name.strip_prefix("pw").is_some_and(letter)
 }
 
 /// Is a line of iptables-save, `-A chain rule`, in one of our chains, or does it lead to one?

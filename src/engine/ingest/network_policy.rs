@@ -4,19 +4,20 @@
 //! unclear selector of subjects isolates the whole namespace and allows nothing.
 use std::collections::BTreeSet;
 
+use podwall_crd::read::{Reader, Unclear, field};
 use podwall_ruleset::{Digest, PortRange, Protocol, RuleId};
 use serde_json::{Map, Value};
 
 use crate::model::port::FEW_PORTS;
 use crate::model::{
     Action, Direction, IpBlock, Peer, PeerSelector, Peers, Policy, PolicyId, PolicyRule, PortMatch, PortSpec,
-    Ports, Requirement, Scope, Selector, Text, Tier,
+    Ports, Scope, Selector, Text, Tier,
 };
 use crate::warning::{ObjectRef, Warning};
 
 use super::pod::protocol;
-use super::raw::{Reader, Unclear, field, named};
-use super::{Ingested, marks};
+use super::raw::named;
+use super::{Ingested, ban, marks};
 
 /// Sets of one family that one policy may need. The kernel finds a set by walking all sets of the table: 2,000 load in
 /// 0.2 s, 20,000 in 22 s during which nobody on the node can change a rule (measured), and a policy of 7 kB can ask
@@ -26,7 +27,7 @@ const MOST_SETS: usize = 1024;
 /// Reads one NetworkPolicy. One that does not say who it is gets refused; everything else closes and warns.
 pub fn network_policy(raw: &Value) -> Result<Ingested, Warning> {
     let object = named(raw, "NetworkPolicy")?;
-    let mut reader = Reader::new(object.clone());
+    let mut reader = Reader::default();
     let empty = Value::Object(Map::new());
     let spec = raw.get("spec").filter(|spec| !spec.is_null()).unwrap_or(&empty);
     let body = Body::read(&mut reader, spec, &object).unwrap_or_else(|Unclear| Body::closed());
@@ -44,7 +45,7 @@ pub fn network_policy(raw: &Value) -> Result<Ingested, Warning> {
         ingress: body.ingress,
         egress: body.egress,
     };
-    Ok(Ingested { policy, warnings: reader.finish() })
+    Ok(Ingested { policy, warnings: ban::warnings(&object, reader.finish()) })
 }
 
 struct Body {
@@ -360,48 +361,7 @@ fn is_port_name(name: &str) -> bool {
         && !hyphens
 }
 
-/// A label selector (P1). `null` members equal absent ones.
+/// A label selector (P1).
 fn selector(reader: &mut Reader, value: &Value, path: &str) -> Result<Selector, Unclear> {
-    let map = reader.object(value, path, &["matchLabels", "matchExpressions"])?;
-    let mut requirements = Vec::new();
-    match field(map, "matchLabels") {
-        None => {}
-        Some(Value::Object(labels)) => {
-            for (key, value) in labels {
-                let value = reader.text(value, &format!("{path}.matchLabels[{key}]"))?;
-                requirements
-                    .push(Requirement::In(Text::from(key.as_str()), BTreeSet::from([Text::from(value)])));
-            }
-        }
-        Some(_) => return Err(reader.unclear(&format!("{path}.matchLabels"), "must be an object")),
-    }
-    let path = format!("{path}.matchExpressions");
-    for (at, item) in reader.list(map.get("matchExpressions"), &path)?.iter().enumerate() {
-        requirements.push(requirement(reader, item, &format!("{path}[{at}]"))?);
-    }
-    Ok(requirements.into_iter().collect())
-}
-
-fn requirement(reader: &mut Reader, item: &Value, path: &str) -> Result<Requirement, Unclear> {
-    let map = reader.object(item, path, &["key", "operator", "values"])?;
-    let key = Text::from(reader.text(map.get("key").unwrap_or(&Value::Null), &format!("{path}.key"))?);
-    let mut values = BTreeSet::new();
-    for (at, value) in reader.list(map.get("values"), &format!("{path}.values"))?.iter().enumerate() {
-        values.insert(Text::from(reader.text(value, &format!("{path}.values[{at}]"))?));
-    }
-    let operator = map.get("operator").and_then(Value::as_str).unwrap_or_default();
-    match (operator, values.is_empty()) {
-        ("In", false) => Ok(Requirement::In(key, values)),
-        ("NotIn", false) => Ok(Requirement::NotIn(key, values)),
-        ("Exists", true) => Ok(Requirement::Exists(key)),
-        ("DoesNotExist", true) => Ok(Requirement::DoesNotExist(key)),
-        ("In" | "NotIn", true) => Err(reader.unclear(&format!("{path}.values"), "In and NotIn need values")),
-        ("Exists" | "DoesNotExist", false) => {
-            Err(reader.unclear(&format!("{path}.values"), "Exists and DoesNotExist take no values"))
-        }
-        _ => Err(reader.unclear(
-            &format!("{path}.operator"),
-            format!("{operator:?} must be In, NotIn, Exists or DoesNotExist"),
-        )),
-    }
+    Ok(ban::selector(&podwall_crd::read::selector(reader, value, path)?))
 }

@@ -198,24 +198,30 @@ fn ways_to_ban() -> Vec<Value> {
     ]
 }
 
+/// The first host floods a pod, in both families, with packets that are each judged.
+fn flood(rig: &Rig) -> Vec<Stream> {
+    let stream = |address: IpAddr| Stream {
+        name: format!("outside to {address}"),
+        from: rig.netns(&Actor("outside".to_owned())).clone(),
+        to: rig.lab.pod("red/ant").expect("it is there").netns().clone(),
+        at: (address, 5555).into(),
+        pause: None,
+    };
+    of(rig, "red/ant").into_iter().map(stream).collect()
+}
+
+fn nothing_passed(tallies: &[Tally]) {
+    println!("{tallies:?}");
+    let leaked: Vec<&Tally> = tallies.iter().filter(|tally| tally.received > 0).collect();
+    assert!(leaked.is_empty(), "{leaked:?}");
+    assert!(tallies.iter().all(|tally| tally.sent > 1000), "{tallies:?}");
+}
+
 #[test]
 fn while_a_ban_is_changed_into_another_of_the_same_address_not_one_packet_passes() {
     let Some(mut rig) = ground() else { return };
     rig.apply(&[ban("out", &BANNED, json!({}))]);
-    let ant = of(&rig, "red/ant");
-    let streams: Vec<Stream> = ["outside", "203.0.113.12 is nobody"]
-        .iter()
-        .take(1)
-        .flat_map(|from| ant.iter().map(move |address| (*from, *address)))
-        .map(|(from, address)| Stream {
-            name: format!("{from} to {address}"),
-            from: rig.netns(&Actor(from.to_owned())).clone(),
-            to: rig.lab.pod("red/ant").expect("it is there").netns().clone(),
-            at: (address, 5555).into(),
-            pause: None,
-        })
-        .collect();
-    let ((), tallies) = stream::during(&streams, || {
+    let ((), tallies) = stream::during(&flood(&rig), || {
         for round in 0..2 {
             for way in ways_to_ban() {
                 rig.apply(&[way]);
@@ -229,10 +235,21 @@ fn while_a_ban_is_changed_into_another_of_the_same_address_not_one_packet_passes
             rig.commit();
         }
     });
-    println!("{tallies:?}");
-    let leaked: Vec<&Tally> = tallies.iter().filter(|tally| tally.received > 0).collect();
-    assert!(leaked.is_empty(), "{leaked:?}");
-    assert!(tallies.iter().all(|tally| tally.sent > 1000), "{tallies:?}");
+    nothing_passed(&tallies);
+}
+
+#[test]
+fn while_blocks_of_other_lengths_come_and_go_not_one_packet_passes_of_whom_another_block_holds() {
+    let Some(mut rig) = ground() else { return };
+    let wide = ["203.0.113.0/28", "2001:db8::/124"];
+    rig.apply(&[ban("out", &wide, json!({}))]);
+    let ((), tallies) = stream::during(&flood(&rig), || {
+        for _ in 0..40 {
+            rig.apply(&[ban("other", &["198.18.0.0/31", "2001:db8:1::/127"], json!({}))]);
+            rig.delete("Ban", "other");
+        }
+    });
+    nothing_passed(&tallies);
 }
 
 #[test]

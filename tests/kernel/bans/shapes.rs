@@ -108,6 +108,51 @@ fn a_ban_that_rejects_tells_where_the_packet_filter_can_and_drops_where_it_canno
     open(&rig, "elsewhere", &everywhere(&rig), &ALL);
 }
 
+/// What a sender of datagrams is told: "administratively prohibited" is no route to the host in IPv4 (`icmp_err_convert`)
+/// and no permission in IPv6 (`icmpv6_err_convert`), while a closed port would be a refusal.
+fn told(rig: &Rig, from: &str, to: IpAddr) -> Option<std::io::ErrorKind> {
+    let netns = rig.netns(&Actor(from.to_owned()));
+    let asked = netns.run(|| -> std::io::Result<()> {
+        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+        let socket = std::net::UdpSocket::bind((any, 0))?;
+        socket.connect((to, WEB))?;
+        socket.set_read_timeout(Some(SILENCE))?;
+        socket.send(b"anybody\n")?;
+        socket.recv(&mut [0; 64]).map(drop)
+    });
+    asked.expect("the namespace is there").err().map(|error| error.kind())
+}
+
+#[test]
+fn datagrams_that_are_rejected_are_told_to_be_prohibited_and_those_dropped_are_told_nothing() {
+    use std::io::ErrorKind::{HostUnreachable, PermissionDenied, WouldBlock};
+    let Some(mut rig) = ground() else { return };
+    for (action, four, six) in
+        [("Reject", HostUnreachable, PermissionDenied), ("Drop", WouldBlock, WouldBlock)]
+    {
+        rig.apply(&[ban("out", &BANNED, json!({"action": action, "direction": "Both"}))]);
+        rig.forget_flows();
+        let silent = fallback().is_some();
+        for (from, to) in [("outside", "red/ant"), ("outside", "@west"), ("red/ant", "outside")] {
+            for address in of(&rig, to) {
+                let wanted = match (silent, address.is_ipv4()) {
+                    (true, _) => WouldBlock,
+                    (false, true) => four,
+                    (false, false) => six,
+                };
+                assert_eq!(told(&rig, from, address), Some(wanted), "{action} {from} {address}");
+            }
+        }
+    }
+    rig.delete("Ban", "out");
+    rig.forget_flows();
+    for (from, to) in [("outside", "red/ant"), ("outside", "@west"), ("red/ant", "outside")] {
+        for address in of(&rig, to) {
+            assert_eq!(told(&rig, from, address), None, "{from} {address}");
+        }
+    }
+}
+
 #[test]
 fn a_ban_that_audits_refuses_nobody_and_counts_each_address() {
     let Some(mut rig) = ground() else { return };

@@ -173,7 +173,7 @@ fn names_that_only_begin_like_ours_are_left_alone() {
         iptables(variant, &["-A", "PWNED", "-j", "RETURN"]);
         iptables(variant, &["-A", "FORWARD", "-j", "PWNED"]);
         run("ipset", &["create", "pwned", "hash:ip"]);
-        run("ipset", &["create", "pwn_blocklist", "hash:ip"]);
+        run("ipset", &["create", "pwx_blocklist", "hash:ip"]);
         let before = readback::listing(variant);
         let mut kernel = loaded(variant);
         assert_eq!(standing(&mut kernel), Some(sample::node()));
