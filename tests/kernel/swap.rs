@@ -200,7 +200,7 @@ fn a_policy_that_is_audited_and_enforced_in_turn_leaves_no_gap_and_loses_nothing
             goal["metadata"]["annotations"] = json!({"podwall.dev/mode": mark});
             vec![policy("red/shut", shut), goal]
         }),
-        shut: vec![("red/ant", 1111), ("red/bee", 1111)],
+        shut: vec![("red/ant", 1111), ("red/bee", 4444)],
         open: vec![("red/cat", 3333)],
     });
 }

@@ -2,11 +2,10 @@
 //!
 //! Only the very word takes a policy out of force. Whatever else stands there is reported, and the policy is enforced.
 use podwall_crd::annotation::{AUDIT, ENFORCE, MODE, PREFIX};
+use podwall_crd::read::{Reader, field};
 use serde_json::Value;
 
 use crate::model::ban::Mode;
-
-use podwall_crd::read::{Reader, field};
 
 /// Enforced, or audited.
 pub(super) fn mode(reader: &mut Reader, raw: &Value) -> Mode {
