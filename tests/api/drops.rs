@@ -8,7 +8,8 @@ use podwall_lab::{Flood, Forged, Outcome, Payload, PodPlan, Probe};
 use podwall_testkit::process::Usage;
 use serde_json::Value;
 
-use crate::site::{Failure, ONLY_FRIENDS, Site, namespace, pod};
+use crate::rbac::without;
+use crate::site::{Failure, ONLY_FRIENDS, Site, agent_rbac, namespace, pod};
 
 /// The issue's own limit.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -270,5 +271,36 @@ fn the_whole_cluster_is_watched_through_the_api_and_each_drop_is_shown_once() ->
     // Two addresses, so at most two lines; both ends of each are told.
     assert!((1..=2).contains(&sources.len()), "{shown}");
     assert!(sources.iter().all(|ends| *ends == ("visitor".into(), "server".into())), "{shown}");
+    Ok(())
+}
+
+const EVENTS: &str = "resources: [events]\n    verbs: [create, patch]";
+
+#[test]
+fn making_events_and_counting_on_in_them_are_both_needed() -> Result<(), Failure> {
+    let Some(site) = Site::shop()? else { return Ok(()) };
+    site.apply(&without(&agent_rbac(), EVENTS, "create"))?;
+    site.apply(ONLY_FRIENDS)?;
+    site.becomes("other/visitor", "shop/server", 80, Outcome::TimedOut)?;
+    assert_eq!(events(&site, 1, Duration::from_secs(4))?, Vec::<Value>::new());
+    // The twin; pauses between attempts have grown by now.
+    site.apply(&without(&agent_rbac(), EVENTS, "patch"))?;
+    site.reach("other/visitor", "shop/server", 80)?;
+    assert_eq!(events(&site, 2, Duration::from_secs(40))?.len(), 2);
+    let counts = || -> Result<Vec<Option<u64>>, Failure> {
+        Ok(events(&site, 2, Duration::ZERO)?.iter().map(|event| event["series"]["count"].as_u64()).collect())
+    };
+    let before = counts()?;
+    for _ in 0..12 {
+        site.reach("other/visitor", "shop/server", 80)?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    assert_eq!(counts()?, before, "nobody may count on");
+    site.apply(&agent_rbac())?;
+    let begun = Instant::now();
+    while counts()?.iter().zip(&before).any(|(now, before)| now <= before) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", counts()?);
+        site.reach("other/visitor", "shop/server", 80)?;
+    }
     Ok(())
 }
