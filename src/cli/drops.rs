@@ -18,6 +18,7 @@ use crate::drops::filter::Filter;
 use crate::drops::line::Packets;
 use capture::CaptureFile;
 use feed::{Feed, News};
+use stream::Stream;
 use summary::Summary;
 
 /// Watch packets being dropped: who, to whom, by which policy, and what would have let them pass
@@ -53,7 +54,7 @@ pub struct Drops {
     /// Only for this reason: policy, ban, exposure, pending, forged, nameless, refused
     #[arg(long, value_name = "WORD")]
     reason: Option<String>,
-    /// A line for people, or a JSON object for programs, for each
+    /// A row of a table for people, or a JSON object for programs, for each
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
     /// Instead of each drop: who is refused most, drawn anew
@@ -91,7 +92,7 @@ impl Drops {
         let mut capture = self.pcap.as_deref().map(CaptureFile::create).transpose()?;
         let feed = self.feed(capture.is_some())?;
         let mut summary = self.summary.then(|| Summary::new(Duration::from_secs(self.every)));
-        let mut seen = 0;
+        let (mut stream, mut seen) = (Stream::default(), 0);
         while self.count.is_none_or(|count| seen < count) {
             match feed.next(summary.as_ref().map(Summary::patience))? {
                 News::Drop(line) => {
@@ -101,7 +102,7 @@ impl Drops {
                     }
                     match &mut summary {
                         Some(summary) => summary.add(&line),
-                        None => stream::print(*line, self.output)?,
+                        None => stream.print(*line, self.output)?,
                     }
                 }
                 News::Missed(number) => stream::missed(number),

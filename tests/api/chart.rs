@@ -165,6 +165,41 @@ fn a_scraped_agent_listens_where_the_monitor_comes_and_is_probed_on_loopback() -
 }
 
 #[test]
+fn monitors_come_to_whatever_serves_metrics_of_this_release() -> Result<(), Failure> {
+    let Some(helm) = Helm::or_skip()? else { return Ok(()) };
+    let objects = helm.objects(
+        "metrics.podMonitor.enabled=true,metrics.serviceMonitor.enabled=true,tail.enabled=true,tail.prefixes={x},tail.port=9999",
+    )?;
+    let service = of_kind(&objects, "Service")?;
+    let monitor = of_kind(&objects, "PodMonitor")?;
+    assert_eq!(service.pointer("/spec/ports/0/targetPort"), Some(&json!("metrics")), "whatever its number");
+    let pairs = |value: Option<&Value>| -> BTreeSet<(String, String)> {
+        let pairs = value.and_then(Value::as_object).into_iter().flatten();
+        pairs.map(|(name, value)| (name.clone(), value.to_string())).collect()
+    };
+    let mut scraped = BTreeSet::new();
+    for object in &objects {
+        let labels = pairs(object.pointer("/spec/template/metadata/labels"));
+        let serves = |container: &Value| {
+            let ports = container.pointer("/ports").and_then(Value::as_array);
+            ports.is_some_and(|ports| ports.iter().any(|port| port["name"] == "metrics"))
+        };
+        for selector in [monitor.pointer("/spec/selector/matchLabels"), service.pointer("/spec/selector")] {
+            let selected = !labels.is_empty() && pairs(selector).is_subset(&labels);
+            if containers(object).any(serves) {
+                assert!(selected, "{object:#}");
+                scraped.insert(object.pointer("/metadata/name").cloned().unwrap_or_default().to_string());
+            }
+        }
+    }
+    assert_eq!(
+        scraped.into_iter().collect::<Vec<_>>(),
+        ["\"podwall\"", "\"podwall-operator\"", "\"podwall-tail\""]
+    );
+    Ok(())
+}
+
+#[test]
 fn the_dashboard_shows_only_metrics_there_are() {
     let dashboard = include_str!("../../charts/podwall/dashboards/podwall.json");
     let declared = include_str!("../../src/telemetry/metrics.rs");
@@ -175,9 +210,11 @@ fn the_dashboard_shows_only_metrics_there_are() {
         .collect();
     assert!(shown.len() > 10, "{shown:?}");
     let operators = include_str!("../../src/operator/telemetry.rs");
-    let is_declared = |name: &str| match name.strip_prefix("operator_") {
-        Some(name) => operators.contains(&format!("    pub {name}: ")),
-        None => declared.contains(&format!("    {name}: ")),
+    let tails = include_str!("../../src/tail/telemetry.rs");
+    let is_declared = |name: &str| match (name.strip_prefix("operator_"), name.strip_prefix("tail_")) {
+        (Some(name), _) => operators.contains(&format!("    pub {name}: ")),
+        (None, Some(name)) => tails.contains(&format!("\"{name}\",")),
+        (None, None) => declared.contains(&format!("    {name}: ")),
     };
     let missing: Vec<_> = shown.iter().filter(|name| !is_declared(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");

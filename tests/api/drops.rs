@@ -1,9 +1,11 @@
 //! `kubectl describe pod` tells of dropped packets: on both ends, within two seconds, with the rights the chart ships.
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use podwall_lab::{Outcome, PodPlan, Probe};
+use podwall_lab::{Flood, Forged, Outcome, Payload, PodPlan, Probe};
+use podwall_testkit::process::Usage;
 use serde_json::Value;
 
 use crate::rbac::without;
@@ -72,6 +74,48 @@ fn both_pods_of_a_dropped_packet_tell_of_it_within_two_seconds_and_a_flood_is_on
         assert!(event["series"]["count"].as_u64().unwrap_or_default() > 10, "{event:#}");
         assert_eq!(event["reportingInstance"], "node-a");
     }
+    Ok(())
+}
+
+/// Two thousand strangers at once, each with ports of their own: nobody has an event for each of them.
+#[test]
+fn a_flood_from_thousands_of_addresses_is_a_handful_of_events_and_changes_no_verdict() -> Result<(), Failure>
+{
+    let Some(mut site) = Site::shop()? else { return Ok(()) };
+    site.lab.add_host("outside", &[])?;
+    site.apply(ONLY_FRIENDS)?;
+    site.only("shop/friend", "other/visitor", "shop/server", 80)?;
+    let server = site.lab.pod("shop/server")?.addresses().to_vec();
+    let flood = (0..2048_u16).flat_map(|number| {
+        server.iter().map(move |server| Forged {
+            source: match server {
+                IpAddr::V4(_) => IpAddr::from((0xc612_0000 + u32::from(number)).to_be_bytes()),
+                IpAddr::V6(_) => IpAddr::from([0x2001, 0xdb8, 0xf, 0, 0, 0, 0, number]),
+            },
+            destination: *server,
+            payload: Payload::Udp { from: 1024 + number * 7, to: 9, data: Vec::new() },
+        })
+    });
+    let mut flood: Vec<Forged> = flood.collect();
+    flood.sort_by_key(|packet| packet.destination);
+    let agent = site.agent_pid("node-a")?;
+    let before = Usage::of(agent)?;
+    let flood = Flood::start(site.lab.host("outside")?.netns(), &flood, 20_000)?;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) {
+        let reached = |from: &str| site.reach(from, "shop/server", 80);
+        assert_eq!(reached("other/visitor")?, [Outcome::TimedOut; 2]);
+        site.becomes("shop/friend", "shop/server", 80, Outcome::Open)?;
+    }
+    let (poured, after) = (flood.end()?, Usage::of(agent)?);
+    println!("{poured:?} {before:?} {after:?}");
+    std::thread::sleep(Duration::from_secs(2));
+    let found = events(&site, usize::MAX, Duration::ZERO)?;
+    let written = site.metric("node-a", "podwall_drop_events_total")?;
+    // Eight kinds and all the rest on the server, and one on the visitor.
+    assert!((3..=10).contains(&found.len()), "{}", found.len());
+    assert!(written <= 40, "{written} writes");
+    assert!(after.resident < before.resident + (50 << 20), "{before:?} {after:?}");
     Ok(())
 }
 

@@ -1,16 +1,19 @@
 //! What agents tell of dropped packets: real packets, real agents, `podwall drops` beside them. Each packet that is told
 //! has a twin that passes and is not.
+mod flood;
 mod watcher;
 
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use podwall_engine::Options;
 use podwall_lab::{Cni, Forged, Outcome, Payload, PodPlan, Probe, Protocol};
-use serde_json::json;
+use podwall_netlink::nflog::Nflog;
+use serde_json::{Value, json};
 
 use crate::rig::agents::Agents;
-use crate::rig::{ADMIN, Rig, WEB, serving, town};
+use crate::rig::{ADMIN, Rig, WEB, serving, town, town_with};
 use watcher::{Told, Watcher};
 
 /// Only pods of the namespace, and only by one TCP port.
@@ -22,7 +25,11 @@ const SHOWN: Duration = Duration::from_secs(2);
 
 /// The town under a policy, an agent on each node.
 fn ground(policies: &[(&str, &str)]) -> Option<(Rig, Agents)> {
-    let mut rig = town(Cni::Routed)?;
+    ground_on(Cni::Routed, policies)
+}
+
+fn ground_on(cni: Cni, policies: &[(&str, &str)]) -> Option<(Rig, Agents)> {
+    let mut rig = town(cni)?;
     for (name, spec) in policies {
         rig.policy(name, spec);
     }
@@ -240,19 +247,89 @@ fn filters_captures_and_summaries_show_what_they_should() {
     );
 }
 
+/// Who reads the records of a node's drops.
+#[derive(Clone, Copy, Debug)]
+enum Reader {
+    /// Nobody: the kernel finds no listener.
+    Absent,
+    /// Somebody who never reads: the kernel's queue is full.
+    Stuck,
+}
+
 #[test]
-fn who_may_send_what_is_the_same_with_and_without_anybody_listening() {
+fn who_may_send_what_is_the_same_whatever_is_recorded_and_whoever_reads() {
+    for log_rate in [1, Options::default().log_rate, 10_000] {
+        let Some(mut rig) = town_with(Cni::Routed, &Options { log_rate, ..Options::default() }) else {
+            return;
+        };
+        rig.policy("red/in", RED_IN);
+        for reader in [Reader::Absent, Reader::Stuck] {
+            let held = rig.lab.nodes().map(|node| match reader {
+                Reader::Absent => None,
+                Reader::Stuck => {
+                    let open = || Nflog::open(Options::default().log_group, 96);
+                    Some(node.netns().run(open).expect("a namespace").expect("nobody else reads"))
+                }
+            });
+            let held: Vec<Option<Nflog>> = held.collect();
+            println!("{log_rate} records a second, {reader:?}");
+            rig.expect(&[(Protocol::Tcp, WEB), (Protocol::Udp, WEB), (Protocol::Icmp, 0)], |hop| {
+                !hop.to.lives_in("red") || (hop.from.lives_in("red") && hop.is_to(Protocol::Tcp, WEB))
+            });
+            drop(held);
+        }
+    }
+}
+
+#[test]
+fn who_may_send_what_is_the_same_with_and_without_an_agent_that_listens() {
     let Some((rig, mut agents)) = ground(&[("red/in", RED_IN)]) else { return };
     let to = addresses(&rig, "red/ant");
     let all = |rig: &Rig| {
+        for opening in
+            [(Protocol::Udp, WEB), (Protocol::Sctp, WEB), (Protocol::Icmp, 0), (Protocol::Tcp, ADMIN)]
+        {
+            ask(rig, "red/bee", &to, opening, Outcome::TimedOut);
+        }
         ask(rig, "blue/ant", &to, (Protocol::Tcp, WEB), Outcome::TimedOut);
         ask(rig, "red/bee", &to, (Protocol::Tcp, WEB), Outcome::Open);
+        ask(rig, "red/ant", &addresses(rig, "blue/ant"), (Protocol::Udp, WEB), Outcome::Open);
     };
     all(&rig);
     for node in agents.nodes() {
         agents.kill(&node);
     }
     all(&rig);
+}
+
+#[test]
+fn what_is_refused_on_a_bridge_is_told_as_on_routes() {
+    let Some((rig, agents)) = ground_on(Cni::Bridged, &[("red/in", RED_IN)]) else { return };
+    let watcher = Watcher::on(&agents, "east", &[]);
+    let to = addresses(&rig, "red/ant");
+    // A neighbour behind the same bridge, and somebody on another node.
+    for from in ["blue/ant", "blue/bee"] {
+        ask(&rig, from, &to, (Protocol::Tcp, WEB), Outcome::TimedOut);
+        ask(&rig, from, &to, (Protocol::Icmp, 0), Outcome::TimedOut);
+    }
+    ask(&rig, "red/cat", &to, (Protocol::Tcp, WEB), Outcome::Open);
+    ask(&rig, "red/ant", &addresses(&rig, "blue/ant"), (Protocol::Tcp, WEB), Outcome::Open);
+    let mut wanted: Vec<Told> = Vec::new();
+    for from in ["blue/ant", "blue/bee"] {
+        wanted.extend(told(from, "red/ant", ["TCP/8080"; 2], "red/in"));
+        wanted.extend(told(from, "red/ant", ["ICMP 8/0", "ICMPv6 128/0"], "red/in"));
+    }
+    watcher.expect(&wanted);
+    let near =
+        |line: &Value| (line["protocol"] == "TCP").then(|| [line["nearest"].clone(), line["misses"].clone()]);
+    let mut near: Vec<[Value; 2]> = watcher.lines().iter().filter_map(near).collect();
+    near.sort_by_key(|near| near[1].to_string());
+    near.dedup();
+    let misses =
+        |who: &str| json!(format!("it allows traffic from all pods in namespace red, asked was {who}"));
+    let wanted =
+        ["blue/ant (kind=ant)", "blue/bee (kind=bee)"].map(|who| [json!("red/in ingress[0]"), misses(who)]);
+    assert_eq!(near, wanted);
 }
 
 /// What the address of a new pod sends before anybody was told of the pod is told with its name all the same.
