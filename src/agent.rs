@@ -10,11 +10,14 @@
 //! Owns how the parts are put together, in which order they start, and how they stop. Each arrow is a channel; only
 //! `apply` talks to the packet filter, only `planner` holds the engine.
 pub mod adoption;
+mod alarm;
 pub mod api_servers;
 pub mod apply;
 pub mod backend;
+pub(crate) mod client;
 pub mod control;
 pub mod domains;
+pub mod drops;
 pub mod flows;
 pub mod host;
 pub mod input;
@@ -34,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::KubeconfigError;
 use podwall_engine::options::{Learning, Rejection, SpoofGuard};
 use podwall_engine::{Engine, NodeName, Options};
 use podwall_ruleset::{BackendError, Capabilities};
@@ -44,6 +47,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
+use crate::drops::hub::Live;
+use crate::drops::memo::Onward;
 use crate::telemetry::events::Events;
 use crate::telemetry::health::Concern;
 use crate::telemetry::server::{self, Telemetry};
@@ -52,6 +57,7 @@ use apply::Established;
 use backend::{Choice, Filter, GuardChoice, Opened};
 use control::Desk;
 use domains::Classroom;
+pub use drops::{DropSettings, ReverseDns};
 use host::OwnAddresses;
 use input::{Feed, Inputs, Stopping};
 use lock::{Lock, LockError};
@@ -91,6 +97,8 @@ pub struct Settings {
     pub established: Established,
     /// How long mid-stream packets of unknown flows pass after the first adoption.
     pub grace: Duration,
+    /// How dropped packets are told of.
+    pub drops: DropSettings,
     /// Where metrics and health are served.
     pub listen: SocketAddr,
     /// Where the lock, the control socket and the record of the first start are.
@@ -121,6 +129,15 @@ pub enum AgentError {
     /// No kubeconfig was given, and this is not a pod.
     #[error("not in a cluster: name an API server with --kubeconfig FILE, or manifests with --source DIR")]
     NotInCluster(#[source] Box<kube::config::InClusterError>),
+    /// The address of the API server is none.
+    #[error("{address:?} is no address of an API server")]
+    Address {
+        /// As given.
+        address: String,
+        /// The cause.
+        #[source]
+        source: axum::http::uri::InvalidUri,
+    },
     /// The client cannot be made from the configuration.
     #[error("making the API client")]
     Client(#[source] Box<kube::Error>),
@@ -157,7 +174,7 @@ pub fn run(settings: Settings) -> Result<(), AgentError> {
 fn start(runtime: &Runtime, settings: Settings) -> Result<(), AgentError> {
     let (client, server) = match &settings.objects {
         Objects::Cluster(file) => {
-            let (client, server) = runtime.block_on(client(file.as_deref()))?;
+            let (client, server) = runtime.block_on(client::client(file.as_deref()))?;
             (Some(client), server)
         }
         Objects::Folder(folder) => source::check(folder).map(|()| (None, Server::default()))?,
@@ -280,9 +297,10 @@ impl Agent {
         let feeds = self.sources(&inputs, &mut tasks)?;
         let told = events.clone();
         let (classroom, lectern) = domains::classroom(&self.settings.state_dir);
-        let planner = self.planner(feeds, events, self.reporter(&mut tasks), classroom);
+        let drops::Ends { onward, taken, live } = self.drops(&mut tasks)?;
+        let planner = self.planner(feeds, events, self.reporter(&mut tasks), (classroom, onward));
         tasks.spawn(async move {
-            planner.run(received, outcomes).await;
+            planner.run(received, outcomes, taken).await;
             "planner"
         });
         let dns = domains::serve(doors.dns, lectern, inputs, told);
@@ -290,7 +308,7 @@ impl Agent {
             dns.await;
             "socket of the DNS proxy"
         });
-        self.doors((doors.http, doors.control), &mut tasks);
+        self.doors((doors.http, doors.control), live, &mut tasks);
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping; the rules stand"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping; the rules stand"),
@@ -392,7 +410,27 @@ impl Agent {
         M::FEED
     }
 
-    fn planner(&self, feeds: BTreeSet<Feed>, events: Events, sheet: Sheet, classroom: Classroom) -> Planner {
+    /// Starts whoever hears and tells of dropped packets.
+    fn drops(&self, tasks: &mut JoinSet<&'static str>) -> Result<drops::Ends, AgentError> {
+        let site = drops::Site {
+            node: self.settings.node.to_string(),
+            settings: self.settings.drops.clone(),
+            client: self.client.clone(),
+            options: &self.options,
+            works: self.works.clone(),
+            telemetry: self.telemetry.clone(),
+        };
+        let failed = |source| AgentError::Io { doing: "starting a thread".to_owned(), source };
+        drops::start(site, tasks).map_err(failed)
+    }
+
+    fn planner(
+        &self,
+        feeds: BTreeSet<Feed>,
+        events: Events,
+        sheet: Sheet,
+        (classroom, drops): (Classroom, Onward),
+    ) -> Planner {
         let engine = Engine::new(self.settings.node.clone(), self.options.clone());
         Planner::new(planner::Setup {
             engine,
@@ -402,11 +440,17 @@ impl Agent {
             works: self.works.clone(),
             sheet,
             classroom,
+            drops,
             telemetry: self.telemetry.clone(),
         })
     }
 
-    fn doors(&self, (http, control): (TcpListener, UnixListener), tasks: &mut JoinSet<&'static str>) {
+    fn doors(
+        &self,
+        (http, control): (TcpListener, UnixListener),
+        live: Live,
+        tasks: &mut JoinSet<&'static str>,
+    ) {
         let telemetry = self.telemetry.clone();
         tasks.spawn(async move {
             if let Err(error) = server::serve(http, telemetry).await {
@@ -415,32 +459,12 @@ impl Agent {
             "HTTP server"
         });
         let (node, works) = (self.settings.node.clone(), self.works.clone());
-        let desk = Desk { node, works, health: Arc::clone(&self.telemetry.health) };
+        let desk = Desk { node, works, health: Arc::clone(&self.telemetry.health), live };
         tasks.spawn(async move {
             control::serve(control, desk).await;
             "control socket"
         });
     }
-}
-
-/// A client that leaves patience to the watches: they know how long is too long.
-pub(crate) async fn client(
-    kubeconfig: Option<&std::path::Path>,
-) -> Result<(kube::Client, Server), AgentError> {
-    let mut config = match kubeconfig {
-        None => kube::Config::incluster().map_err(|error| AgentError::NotInCluster(Box::new(error)))?,
-        Some(file) => {
-            let failed = |source| AgentError::Kubeconfig { file: file.to_owned(), source: Box::new(source) };
-            let kubeconfig = Kubeconfig::read_from(file).map_err(failed)?;
-            let options = KubeConfigOptions::default();
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?
-        }
-    };
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.default_retry = false;
-    let server = Server::of(&config);
-    let client = kube::Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))?;
-    Ok((client, server))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod demo;
 pub mod dns;
 pub mod domains;
+pub mod drops;
 pub mod error;
 pub mod explain;
 pub mod import;
@@ -17,6 +18,7 @@ pub mod output;
 pub mod planning;
 pub mod render;
 pub mod retire;
+pub mod tail;
 pub mod teardown;
 
 use std::process::ExitCode;
@@ -58,6 +60,8 @@ enum Command {
     Render(render::Render),
     Explain(explain::Explain),
     Ban(ban::Ban),
+    Tail(Box<tail::Tail>),
+    Drops(drops::Drops),
     Teardown(teardown::Teardown),
     Retire(retire::Retire),
     #[command(hide = true)]
@@ -97,6 +101,8 @@ impl Command {
             Self::Explain(explain) => explain.run(),
             Self::Teardown(teardown) => teardown.run(),
             Self::Ban(ban) => ban.run(),
+            Self::Tail(tail) => tail.run(),
+            Self::Drops(drops) => drops.run(),
             Self::Retire(retire) => retire.run(),
             Self::Tethered(tethered) => tethered.run(),
         }

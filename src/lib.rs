@@ -4,6 +4,8 @@
 pub mod agent;
 pub mod cli;
 pub mod dns;
+pub mod drops;
 pub mod manifests;
 pub mod operator;
+pub mod tail;
 pub mod telemetry;

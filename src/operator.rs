@@ -105,7 +105,8 @@ pub fn run(settings: Settings) -> Result<(), OperatorError> {
 }
 
 async fn start(settings: Settings) -> Result<(), OperatorError> {
-    let (client, _) = agent::client(settings.kubeconfig.as_deref()).await.map_err(OperatorError::Client)?;
+    let (client, _) =
+        agent::client::client(settings.kubeconfig.as_deref()).await.map_err(OperatorError::Client)?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|source| OperatorError::Io {
         doing: format!("listening on {} (choose another with --listen)", settings.listen),
         source,

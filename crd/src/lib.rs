@@ -9,6 +9,7 @@
 #![expect(unreachable_pub, reason = "kube's derive repeats each type inside a function")]
 #![expect(clippy::duplicated_attributes, reason = "every printed column says its type")]
 
+pub mod annotation;
 pub mod ban;
 pub mod condition;
 pub mod csv;

@@ -173,6 +173,7 @@ impl Applier {
             }
             Work::Foreign(change) => self.foreign(change.as_ref()),
             Work::Rechecked(number) => self.rechecked(number),
+            Work::Counters(reply) => drop(reply.send(self.kernel.counters())),
             Work::Show(reply) => drop(reply.send(self.kernel.standing().clone())),
             Work::TearDown(reply) => drop(reply.send(self.tear_down())),
             Work::Stop | Work::FlowsEnded => {}

@@ -12,10 +12,15 @@ use podwall_engine::NodeName;
 use podwall_ruleset::text;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 
 use super::work::{Removed, Work, Works};
+use crate::drops::filter::Filter;
+use crate::drops::hub::{Live, Seen};
+use crate::drops::line::{Line, Packets};
 use crate::telemetry::health::{Finding, Health};
 
 /// Longest question.
@@ -24,7 +29,7 @@ const LIMIT: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Question {
     /// Take every rule away and stay idle.
@@ -33,6 +38,30 @@ pub enum Question {
     Status,
     /// What stands, as nft text.
     Ruleset,
+    /// What is dropped from now on: a line each, until whoever asked has enough.
+    Drops(Watch),
+}
+
+/// Which drops are shown, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watch {
+    /// Which.
+    pub filter: Filter,
+    /// With or without their bytes.
+    pub packets: Packets,
+}
+
+/// One line of what is answered to [`Question::Drops`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Glimpse {
+    /// From now on.
+    Watching(String),
+    /// A drop.
+    Drop(Box<Line>),
+    /// So many came too fast to be shown.
+    Missed(u64),
 }
 
 /// What is answered.
@@ -73,6 +102,8 @@ pub struct Desk {
     pub works: Works,
     /// Readiness.
     pub health: Arc<Health>,
+    /// What is dropped.
+    pub live: Live,
 }
 
 /// Opens the socket. Whoever calls this holds the node's lock, so a socket that is there was left behind.
@@ -114,6 +145,9 @@ impl Desk {
         let mut reader = BufReader::new(reader.take(LIMIT));
         tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
         let answer = match serde_json::from_str(&line) {
+            Ok(Question::Drops(watch)) => {
+                return self.show(&watch, &mut reader.into_inner().into_inner(), &mut writer).await;
+            }
             Ok(question) => self.answer(question).await,
             Err(error) => Answer::Error(format!("not a question this agent knows: {error}")),
         };
@@ -122,8 +156,40 @@ impl Desk {
         writer.write_all(line.as_bytes()).await
     }
 
+    /// Until whoever looks on goes, or the agent stops.
+    async fn show(
+        &self,
+        watch: &Watch,
+        reader: &mut OwnedReadHalf,
+        writer: &mut OwnedWriteHalf,
+    ) -> io::Result<()> {
+        let mut seen = self.live.look();
+        say(writer, &Glimpse::Watching(self.node.to_string())).await?;
+        let mut byte = [0];
+        loop {
+            let glimpse = tokio::select! {
+                // Nothing more is asked: this is the end of the other side.
+                _ = reader.read(&mut byte) => return Ok(()),
+                seen = seen.recv() => match seen {
+                    Ok(Seen { report, reverse }) => {
+                        let line = Line::of(&report, &self.node.0, reverse.as_deref(), watch.packets);
+                        if !watch.filter.takes(&line) {
+                            continue;
+                        }
+                        Glimpse::Drop(Box::new(line))
+                    }
+                    Err(RecvError::Lagged(missed)) => Glimpse::Missed(missed),
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+            };
+            // Whoever does not read is let go.
+            tokio::time::timeout(PATIENCE, say(writer, &glimpse)).await??;
+        }
+    }
+
     async fn answer(&self, question: Question) -> Answer {
         match question {
+            Question::Drops(_) => Answer::Error("drops are shown, not answered".to_owned()),
             Question::Teardown => match self.ask(Work::TearDown).await {
                 Ok(Ok(removed)) => Answer::Removed(removed),
                 Ok(Err(error)) | Err(error) => Answer::Error(error),
@@ -151,6 +217,12 @@ impl Desk {
         self.works.send(work(reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
     }
+}
+
+async fn say(writer: &mut OwnedWriteHalf, glimpse: &Glimpse) -> io::Result<()> {
+    let mut line = serde_json::to_string(glimpse).map_err(io::Error::other)?;
+    line.push('\n');
+    writer.write_all(line.as_bytes()).await
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! gathered, at most ten times a second; and one piece of work at a time, so that a slow kernel makes bigger pieces
 //! and not a longer queue.
 mod clock;
+mod concerns;
 mod gathering;
 mod hits;
 mod kinds;
@@ -17,7 +18,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant as Moment};
 
 use podwall_engine::change::Freshness;
-use podwall_engine::plan::Condition;
 use podwall_engine::{Change, Engine, Update};
 use podwall_ruleset::ChainName;
 use tokio::sync::mpsc;
@@ -30,10 +30,13 @@ use super::node_report::Sheet;
 use super::pace::Pace;
 use super::reports::Reports;
 use super::work::{Outcome, Standing, Wanted, Work, Works};
+use crate::drops::memo::{self as drops, Onward, Taken};
+use crate::drops::tenants::Beginning;
 use crate::telemetry::health::{Concern, Worker};
+use crate::telemetry::metrics::RecordResult;
 use crate::telemetry::server::Telemetry;
 use clock::Clock;
-use gathering::{Gathering, away};
+use gathering::Gathering;
 use hits::Hits;
 use remarks::Revisit;
 use teaching::Teaching;
@@ -63,6 +66,8 @@ pub struct Setup {
     pub sheet: Sheet,
     /// The DNS proxy.
     pub classroom: Classroom,
+    /// Where it is told what was dropped.
+    pub drops: Onward,
     /// Metrics and health.
     pub telemetry: Telemetry,
 }
@@ -96,6 +101,7 @@ pub struct Planner {
     busy: bool,
     last_tick: Option<Instant>,
     clock: Clock,
+    drops: drops::Desk,
 }
 
 /// How far along the planner is.
@@ -138,6 +144,7 @@ impl Planner {
             busy: false,
             last_tick: None,
             clock: Clock,
+            drops: drops::Desk::new(setup.drops),
         }
     }
 
@@ -146,6 +153,7 @@ impl Planner {
         mut self,
         mut inputs: mpsc::Receiver<Stamped>,
         mut outcomes: mpsc::UnboundedReceiver<Outcome>,
+        mut taken: mpsc::Receiver<Taken>,
     ) {
         loop {
             tokio::select! {
@@ -158,8 +166,14 @@ impl Planner {
                     Some(input) => self.gulp(input, &mut inputs),
                     None => return,
                 },
+                // Nothing follows from it for the rules.
+                Some(taken) = taken.recv() => {
+                    self.dropped(Some(taken));
+                    continue;
+                }
                 () = tokio::time::sleep_until(self.wake()) => {}
             }
+            self.dropped(None);
             self.turn();
         }
     }
@@ -206,6 +220,8 @@ impl Planner {
         self.telemetry.metrics.changes.get_or_create(&kinds::kind(&change).into()).inc();
         self.oldest.get_or_insert(at);
         self.teaching.note(&change);
+        let beginning = if self.gathering.is_over() { Beginning::Over } else { Beginning::Reading };
+        self.drops.note(&change, &self.engine, beginning);
         let revisit = match self.phase {
             // All are looked at once everything was read.
             Phase::Gathering => Revisit::Nothing,
@@ -213,6 +229,17 @@ impl Planner {
         };
         self.engine.apply(change);
         revisit.carry_out(&self.engine, &mut self.reports);
+    }
+
+    /// Tells what was dropped, and what waited for its pod to be told of.
+    fn dropped(&mut self, taken: Option<Taken>) {
+        let now = Instant::now();
+        if let Some(taken) = taken {
+            self.drops.take(taken, &self.engine, now);
+        }
+        self.drops.settle(&self.engine, now);
+        let lost = std::mem::take(&mut self.drops.lost);
+        self.telemetry.metrics.drop_records.get_or_create(&RecordResult::LostQueue.into()).inc_by(lost);
     }
 
     fn watch(&mut self, feed: Feed, away: Option<String>, at: Moment) {
@@ -405,47 +432,6 @@ impl Planner {
         }
     }
 
-    fn concerns(&self) {
-        let health = &self.telemetry.health;
-        health.set(Concern::Caches, self.gathering.waiting(&self.stale));
-        if self.gathering.is_over() {
-            health.set(Concern::Watch, away(&self.stale));
-        }
-        let bypass = self.locals.bypass().map(|(link, sysctl)| {
-            format!("traffic between pods on bridge {link} passes by the rules: set {sysctl}=1 (modprobe br_netfilter)")
-        });
-        health.set(Concern::Bridge, bypass);
-        let tagged = self.locals.tag_bypass().map(|link| {
-            format!("pods with raw sockets can pass VLAN-tagged frames by the rules to others on bridge {link}: set net.bridge.bridge-nf-filter-vlan-tagged=1")
-        });
-        health.set(Concern::BridgeVlan, tagged);
-        health.set(Concern::Unseen, self.locals.unseen(Instant::now()));
-        let ipvs = self.locals.ipvs().then(|| {
-            "kube-proxy runs in IPVS mode, which podwall does not support: run it in nftables or iptables mode".to_owned()
-        });
-        health.set(Concern::Ipvs, ipvs);
-        if self.gathering.is_over() {
-            self.conditions();
-        }
-    }
-
-    fn conditions(&self) {
-        let (mut node, mut range) = (None, None);
-        for condition in self.engine.conditions() {
-            match condition {
-                Condition::NodeUnknown if self.has_a_node() => {}
-                Condition::NodeUnknown => {
-                    node = Some(format!("there is no node {:?}: {condition}", &*self.engine.node().0));
-                }
-                Condition::PodRangeContradicted(_)
-                | Condition::PodRangeNotOurs(_)
-                | Condition::PodRangeUnknown => range = Some(condition.to_string()),
-            }
-        }
-        self.telemetry.health.set(Concern::NodeName, node);
-        self.telemetry.health.set(Concern::PodRange, range);
-    }
-
     /// Ours is known, or nobody's is: a folder may leave nodes out altogether.
     fn has_a_node(&self) -> bool {
         let cluster = self.engine.cluster();
@@ -471,8 +457,10 @@ impl Planner {
         let pace = self.pace.next().filter(|_| waits_for_pace);
         let ban_ends = self.engine.next_end().map(|end| now + self.clock.until(end));
         let taught = self.teaching.due(now).filter(|_| !self.busy);
-        let others = [pace, taught, self.locals.deadline(), self.grace_ends, self.retry_refused, ban_ends];
-        others.into_iter().flatten().fold(now + TICK, Instant::min)
+        let told = self.drops.deadline();
+        let places = [self.locals.deadline(), self.grace_ends, self.retry_refused];
+        let others = [pace, taught, told, ban_ends].into_iter().chain(places);
+        others.flatten().fold(now + TICK, Instant::min)
     }
 
     const fn has_work(&self) -> bool {

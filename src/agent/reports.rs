@@ -6,6 +6,7 @@ mod teller;
 use std::collections::BTreeMap;
 
 use podwall_crd::node_report::{Exception, ExceptionReason, ReportedKind};
+use podwall_engine::compile::names;
 use podwall_engine::model::{BanId, Named, NodeName, PodUid, PolicyId, Text};
 use podwall_engine::{Change, Cluster, Engine, ObjectRef, Warning};
 use podwall_ruleset::ChainName;
@@ -157,8 +158,9 @@ impl Reports {
             });
             self.refused.insert(chain.clone(), warnings);
         }
-        let words = (!chains.is_empty())
-            .then(|| format!("{} chains are refused; the pods they govern are shut", chains.len()));
+        // An audit that is not to be had leaves everything enforced as it is.
+        let shut = chains.keys().filter(|chain| !names::is_audit(chain)).count();
+        let words = (shut > 0).then(|| format!("{shut} chains are refused; the pods they govern are shut"));
         self.telemetry.health.set(Concern::Refused, words);
         self.telemetry.metrics.refused_chains.set(i64::try_from(chains.len()).unwrap_or(i64::MAX));
         self.count();
@@ -215,7 +217,12 @@ fn refusal(cluster: &Cluster, policy: &PolicyId, chain: &ChainName, reason: &str
         name: Text::clone(&policy.name),
         uid: cluster.policy(policy).map(|policy| Text::clone(&policy.uid)).unwrap_or_default(),
     };
-    let problem = format!("its chain {chain} is refused ({reason}); the pods it selects are shut");
+    let effect = if names::is_audit(chain) {
+        "this node does not audit it, and enforces everything else"
+    } else {
+        "the pods it selects are shut"
+    };
+    let problem = format!("its chain {chain} is refused ({reason}); {effect}");
     Warning { object, field: "spec".to_owned(), problem }
 }
 

@@ -13,6 +13,7 @@ fn settings(spoof_guard: SpoofGuard) -> Settings {
         guard: GuardChoice::Auto,
         established: Established::Recheck,
         grace: Duration::ZERO,
+        drops: DropSettings::default(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         state_dir: PathBuf::new(),
     }

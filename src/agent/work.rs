@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use podwall_engine::model::ListId;
 use podwall_engine::{Barred, Update};
-use podwall_ruleset::{ChainName, Deadline, ForeignChange, Hit, Ruleset};
+use podwall_ruleset::{BackendError, ChainName, Counter, Deadline, ForeignChange, Hit, Ruleset};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -35,6 +35,8 @@ pub enum Work {
     Rechecked(u64),
     /// The thread that cuts flows has come to an end by itself.
     FlowsEnded,
+    /// Read every counter of our rules.
+    Counters(oneshot::Sender<Result<Vec<Counter>, BackendError>>),
     /// Hand out a copy of what stands.
     Show(oneshot::Sender<Ruleset>),
     /// Take everything away and stay idle.

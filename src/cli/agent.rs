@@ -1,4 +1,6 @@
 //! `podwall agent`: enforces the policies of one node. Flags and help; the work is [`crate::agent`]'s.
+pub(super) mod drops;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use podwall_engine::NodeName;
 
+use self::drops::DropFlags;
 use super::planning::PlanFlags;
 use super::{CliError, CliResult, Exit};
 use crate::agent::apply::Established;
@@ -65,6 +68,8 @@ pub struct Agent {
     guard: GuardChoice,
     #[command(flatten)]
     plan: PlanFlags,
+    #[command(flatten)]
+    drops: DropFlags,
     /// What becomes of open connections when a policy no longer allows them
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     established: Established,
@@ -95,6 +100,7 @@ impl Agent {
             guard: self.guard,
             established: self.established,
             grace: Duration::from_secs(self.grace),
+            drops: self.drops.settings(),
             listen: self.listen,
             state_dir: self.state_dir,
         }
@@ -116,7 +122,7 @@ pub(super) fn told(error: AgentError) -> CliError {
         AgentError::Kubeconfig { file, source } => {
             CliError::Input { doing: format!("reading --kubeconfig {}", file.display()), source }
         }
-        AgentError::NotInCluster(_) => CliError::Usage(error.to_string()),
+        AgentError::NotInCluster(_) | AgentError::Address { .. } => CliError::Usage(error.to_string()),
         AgentError::Client(source) => CliError::Cluster { doing: "making the API client".to_owned(), source },
         AgentError::Died(_) => CliError::io("running the agent", std::io::Error::other(error.to_string())),
     }

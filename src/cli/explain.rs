@@ -6,7 +6,7 @@ pub mod target;
 
 use clap::Args;
 use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
-use podwall_engine::explain::{Barrier, End, Explanation, Judgement, Query, Unanswerable, explain};
+use podwall_engine::explain::{Barrier, End, Explanation, Judgement, Outcome, Query, Unanswerable, explain};
 use podwall_engine::{Cluster, Options};
 use podwall_ruleset::packet::Transport;
 
@@ -138,6 +138,22 @@ fn rows(direction: &str, judgement: &Judgement) -> Vec<Row> {
     }
     if let (false, Some(chain)) = (judgement.allowed, &judgement.chain) {
         more(Cell::new(format!("counted and dropped in chain {chain}")));
+    }
+    if let Some(audit) = &judgement.audit {
+        let policies = audit.policies.join(", ");
+        let word = match (audit.outcome, judgement.allowed) {
+            (Outcome::WouldDrop, _) => "would be dropped",
+            (Outcome::WouldPass, _) => "would be allowed",
+            (Outcome::Same, true) => "would still be allowed",
+            (Outcome::Same, false) => "would still be blocked",
+        };
+        more(Cell::new(format!("audited by {policies}: if that were enforced, it {word}")));
+        if let Some(nearest) = &audit.nearest {
+            more(Cell::new(format!("nearest rule: {} {}: {}", nearest.policy, nearest.rule, nearest.misses)));
+        }
+        if let Some(chain) = &audit.chain {
+            more(Cell::new(format!("counted, and let through, in chain {chain}")));
+        }
     }
     rows
 }

@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 
 use clap::{Args, ValueEnum};
+use podwall_engine::model::ban::Mode;
 use podwall_engine::{Engine, NodeName, Plan};
 use podwall_iptables::Listing;
 use podwall_ruleset::Ruleset;
@@ -144,7 +145,16 @@ fn document(world: &World, plans: &[(NodeName, Plan)], language: Language) -> Re
 fn node_document(node: &NodeName, plan: &Plan, language: Language) -> Result<Value, CliError> {
     let chains = plan.origins.chains.iter().map(|(chain, origin)| {
         let policies: Vec<String> = origin.policies.iter().map(ToString::to_string).collect();
-        json!({ "chain": chain.as_str(), "direction": origin.direction.to_string(), "policies": policies })
+        let mode = match origin.mode {
+            Mode::Enforce => "enforce",
+            Mode::Audit => "audit",
+        };
+        json!({
+            "chain": chain.as_str(),
+            "direction": origin.direction.to_string(),
+            "mode": mode,
+            "policies": policies,
+        })
     });
     let rules = plan.origins.rules.iter().map(|(rule, origin)| {
         json!({

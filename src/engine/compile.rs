@@ -4,5 +4,6 @@ pub mod base;
 pub mod exposures;
 pub mod names;
 pub mod policy_chain;
+pub mod seat;
 
 pub use policy_chain::{ChainRequest, Compiled};

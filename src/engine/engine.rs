@@ -10,21 +10,21 @@ mod locals;
 mod members;
 mod reach;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use podwall_ruleset::{ChainName, Deadline, Delta, Family, Key, Recorder, Ruleset, SetName, Value};
+use podwall_ruleset::{ChainName, Deadline, Delta, Family, Key, Protocol, Recorder, Ruleset, SetName, Value};
 
 use crate::change::Change;
 use crate::cluster::Cluster;
 use crate::compile::base::{self, Barriers, BaseRequest};
 use crate::compile::names;
-use crate::model::ban::{BanId, Way};
+use crate::model::ban::{BanId, Mode, Way};
 use crate::model::{Labels, Named, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
 use crate::options::Options;
-use crate::plan::{self, Condition, Origins, Plan};
+use crate::plan::{self, ChainOrigin, Condition, Origins, Plan};
 use crate::readers::{self, Book};
 use crate::recheck::Barred;
 use crate::resolve;
@@ -62,6 +62,8 @@ pub struct Engine {
     locals: BTreeMap<IpAddr, Local>,
     locals_v6: usize,
     chains: BTreeMap<ChainName, LiveChain>,
+    /// What the last chains that went were about: packets they dropped are still told of.
+    retired: VecDeque<(ChainName, ChainOrigin)>,
     groups: BTreeMap<SetName, LiveGroup>,
     constants: BTreeMap<SetName, usize>,
     /// Chains that ask for each set of learned addresses.
@@ -89,6 +91,7 @@ impl Engine {
             locals: BTreeMap::new(),
             locals_v6: 0,
             chains: BTreeMap::new(),
+            retired: VecDeque::new(),
             groups: BTreeMap::new(),
             constants: BTreeMap::new(),
             learned: BTreeMap::new(),
@@ -256,6 +259,29 @@ impl Engine {
         origins
     }
 
+    /// What a policy-set chain is about, though it may have gone not long ago.
+    pub fn chain_origin(&self, chain: &str) -> Option<&ChainOrigin> {
+        let named = self.chains.get(chain).and_then(|live| live.origin(chain));
+        let part = || self.chains.values().find_map(|live| live.origin(chain));
+        let retired = || self.retired.iter().rev().find(|(name, _)| name.as_str() == chain);
+        named.or_else(part).or_else(|| retired().map(|(_, origin)| origin))
+    }
+
+    /// The bans that refuse an address in the manner of this chain, and whether it only looks on.
+    pub fn banned_at(&self, chain: &str, source: IpAddr, destination: IpAddr) -> Option<(Mode, Vec<BanId>)> {
+        self.barriers.banned_at(chain, source, destination)
+    }
+
+    /// The Services whose door this is and whose keeper is this chain, and whether it only looks on.
+    pub fn guarded_at(
+        &self,
+        chain: &str,
+        address: IpAddr,
+        at: (Protocol, u16),
+    ) -> Option<(Mode, Vec<Named>)> {
+        self.barriers.guarded_at(chain, address, at)
+    }
+
     fn pod(&mut self, pod: Pod) {
         let old = self.cluster.pod(&pod.uid).cloned();
         if old.as_deref() == Some(&pod) {
@@ -356,9 +382,7 @@ impl Engine {
     }
 
     fn refused(&mut self, chains: BTreeSet<ChainName>) {
-        let concerned = |local: &Local| local.verdicts().any(|verdict| verdict.target().is_some());
-        let addresses: Vec<IpAddr> =
-            self.locals.iter().filter(|(_, local)| concerned(local)).map(|(address, _)| *address).collect();
+        let addresses: Vec<IpAddr> = self.locals.keys().copied().collect();
         self.cluster.apply(Change::Refused(chains));
         addresses.into_iter().for_each(|address| self.refresh_local(address));
     }

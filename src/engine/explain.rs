@@ -2,7 +2,9 @@
 //!
 //! The verdict comes from the very ruleset a node would load ([`Engine::plan`]) run through the simulator; nothing here
 //! decides anything. What the model is asked for is only the *nearest miss*: the rule that came closest.
+mod audit;
 mod barrier;
+mod blame;
 mod nearest;
 mod words;
 
@@ -10,7 +12,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use podwall_ruleset::evaluate::{Decision, evaluate};
+use podwall_ruleset::evaluate::{Decision, Trace, evaluate};
 use podwall_ruleset::packet::{Packet, Transport};
 use podwall_ruleset::{Family, Hook, Key, Protocol, Recorder, RuleId, Ruleset, Value, Verdict};
 use serde::Serialize;
@@ -18,11 +20,14 @@ use serde::Serialize;
 use crate::cluster::Cluster;
 use crate::compile::names;
 use crate::engine::Engine;
+use crate::model::ban::Mode;
 use crate::model::{Direction, Network, Node, NodeName, Pod, Text};
 use crate::options::Options;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, RuleOrigin};
 
+pub use audit::{Audit, Outcome};
 pub use barrier::Barrier;
+pub use blame::{Asked as Dropped, Blame, Counted, Tail};
 pub use nearest::Nearest;
 pub use words::{describe_rule, describe_transport};
 
@@ -96,6 +101,8 @@ pub struct Judgement {
     pub nearest: Option<Nearest>,
     /// The chain in the kernel.
     pub chain: Option<String>,
+    /// What policies say that are only audited; absent when there are none.
+    pub audit: Option<Audit>,
 }
 
 /// A rule of a policy.
@@ -195,15 +202,11 @@ impl Case<'_> {
     }
 
     fn judge(&self, plan: &Plan, subject: &Pod, direction: Direction) -> Judgement {
-        let mut packet = Packet::opening(self.from.address, self.to.address, self.transport);
         let address = match direction {
-            Direction::Ingress => packet.destination,
-            Direction::Egress => packet.source,
+            Direction::Ingress => self.to.address,
+            Direction::Egress => self.from.address,
         };
-        if direction == Direction::Egress {
-            packet.hook = Hook::Input;
-        }
-        let trace = evaluate(&plan.ruleset, &packet);
+        let trace = self.trace(&plan.ruleset, direction);
         let allowed = matches!(trace.decision, Decision::Accept);
         let chain = chain_of(&plan.ruleset, address, direction);
         let governing = plan::governed(self.cluster, subject, direction);
@@ -222,7 +225,16 @@ impl Case<'_> {
             decided_by: self.decided(plan, &visited, direction),
             nearest,
             chain,
+            audit: self.audit(subject, direction, &trace),
         }
+    }
+
+    fn trace(&self, ruleset: &Ruleset, direction: Direction) -> Trace {
+        let mut packet = Packet::opening(self.from.address, self.to.address, self.transport);
+        if direction == Direction::Egress {
+            packet.hook = Hook::Input;
+        }
+        evaluate(ruleset, &packet)
     }
 
     fn peer(&self, direction: Direction) -> nearest::Asked<'_> {
@@ -234,14 +246,17 @@ impl Case<'_> {
     }
 
     fn decided(&self, plan: &Plan, matched: &BTreeSet<RuleId>, direction: Direction) -> Option<Decided> {
-        let of_direction =
-            |id: &&RuleId| plan.origins.rules.get(id).is_some_and(|o| o.direction == direction);
-        let origin = plan.origins.rules.get(matched.iter().find(of_direction)?)?;
-        let policy = self.cluster.policy(&origin.policy)?;
+        let of_direction = |origin: &&RuleOrigin| origin.direction == direction;
+        let matched = matched.iter().filter_map(|id| plan.origins.rules.get(id)).filter(of_direction);
+        let decides = |origin: &RuleOrigin| {
+            let policy = self.cluster.policy(&origin.policy)?;
+            (policy.mode == Mode::Enforce).then(|| policy.clone())
+        };
+        let (origin, policy) = matched.filter_map(|origin| Some((origin, decides(origin)?))).next()?;
         let rule = policy.rules(direction)?.get(origin.index)?;
         Some(Decided {
             policy: origin.policy.to_string(),
-            rule: words::place(policy, direction, origin.index),
+            rule: words::place(&policy, direction, origin.index),
             text: describe_rule(rule, direction),
         })
     }

@@ -4,6 +4,7 @@
 //! policy has to be noticed: an unknown field closes the smallest thing that holds it, and is reported.
 mod ban;
 mod domain_policy;
+mod marks;
 mod network_policy;
 mod pod;
 mod raw;

@@ -106,6 +106,23 @@ pub struct Pod {
     pub host_ports: Vec<HostPort>,
     /// What its own annotations ask for, which govern it alone.
     pub own: Option<Arc<Policy>>,
+    /// What made it, for people.
+    pub workload: Option<Workload>,
+}
+
+/// What makes pods: a Deployment, a DaemonSet, a Job, ...
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Workload {
+    /// Its kind.
+    pub kind: Text,
+    /// Its name, in the namespace of its pods.
+    pub name: Text,
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
 }
 
 impl Pod {

@@ -17,12 +17,14 @@ use podwall_ruleset::{
 use crate::change::Freshness;
 use crate::cluster::Cluster;
 use crate::compile::base::{self, Barriers, BaseRequest};
-use crate::compile::{ChainRequest, Compiled, names};
+use crate::compile::seat::{Request, Seat, seats};
+use crate::compile::{Compiled, names};
 use crate::intervals::Intervals;
 use crate::lessons::Lesson;
+use crate::model::ban::Mode;
 use crate::model::{Direction, NameList, NodeName, Pod, PolicyId};
 use crate::options::{Options, PendingMode, PodRanges};
-use crate::resolve::{self, Governing, SubjectPorts};
+use crate::resolve::{self, Judged, Subject};
 
 use fence::Fence;
 
@@ -75,8 +77,24 @@ pub struct Origins {
 pub struct ChainOrigin {
     /// Direction of its subjects.
     pub direction: Direction,
+    /// Whether it refuses, or records what it would refuse.
+    pub mode: Mode,
     /// Its policies, in order.
     pub policies: Vec<PolicyId>,
+}
+
+impl ChainOrigin {
+    /// Those of a chain and of all it consists of.
+    pub fn all(request: &Request<'_>, compiled: &Compiled) -> BTreeMap<ChainName, Self> {
+        let of = |mode| {
+            let policies = request.of_mode(mode).into_iter().flat_map(|request| request.governing.policies());
+            let policies = policies.map(|policy| policy.id.clone()).collect();
+            Self { direction: request.direction(), mode, policies }
+        };
+        let (enforce, audit) = (of(Mode::Enforce), of(Mode::Audit));
+        let origin = |name| if compiled.audits.contains(name) { audit.clone() } else { enforce.clone() };
+        compiled.chains.keys().map(|name| (name.clone(), origin(name))).collect()
+    }
 }
 
 /// Where a rule comes from.
@@ -91,19 +109,17 @@ pub struct RuleOrigin {
 }
 
 impl Origins {
-    /// Notes what a compiled chain came from.
-    pub fn note(&mut self, request: &ChainRequest<'_>, compiled: &Compiled) {
-        let policies: Vec<PolicyId> = request.governing.policies().map(|policy| policy.id.clone()).collect();
-        for name in compiled.chains.keys() {
-            let origin = ChainOrigin { direction: request.direction, policies: policies.clone() };
-            self.chains.insert(name.clone(), origin);
-        }
-        for policy in request.governing.policies() {
-            for rule in policy.rules(request.direction).unwrap_or_default() {
-                let origin =
-                    RuleOrigin { policy: policy.id.clone(), direction: request.direction, index: rule.index };
-                self.rules.insert(rule.id, origin);
+    /// Notes what chains came from.
+    pub fn note(&mut self, cluster: &Cluster, chains: &BTreeMap<ChainName, ChainOrigin>) {
+        for (name, origin) in chains {
+            let direction = origin.direction;
+            for policy in origin.policies.iter().filter_map(|id| cluster.policy(id)) {
+                for rule in policy.rules(direction).unwrap_or_default() {
+                    let origin = RuleOrigin { policy: policy.id.clone(), direction, index: rule.index };
+                    self.rules.insert(rule.id, origin);
+                }
             }
+            self.chains.insert(name.clone(), origin.clone());
         }
     }
 }
@@ -172,30 +188,22 @@ impl Planner<'_> {
     /// Everything one local address needs.
     fn local(&mut self, address: IpAddr, pod: &Pod, isolated: &mut Isolated) {
         let family = Family::of(&address);
-        let ingress = self.judged(pod, family, Direction::Ingress);
-        let egress = self.judged(pod, family, Direction::Egress);
-        let (ingress, egress) = verdicts(ingress, egress);
+        let judged = Direction::BOTH.map(|direction| Judged::of(self.cluster, pod, direction));
+        let [ingress, egress] = seats(family, &judged, self.cluster.refused()).map(|seat| match seat {
+            Seat::Fixed(verdict) => verdict,
+            Seat::Chain(request) => self.chain(&request),
+        });
         isolated.note(address, &ingress, &egress);
         self.verdict(address, Direction::Ingress, ingress);
         self.verdict(address, Direction::Egress, egress);
         self.recorder.put(&names::hairpin(family), Key::Pair(address, address), Value::Member);
     }
 
-    fn judged(&mut self, pod: &Pod, family: Family, direction: Direction) -> Option<Verdict> {
-        let (governing, subject_ports) = governed(self.cluster, pod, direction)?;
-        let request =
-            ChainRequest { direction, family, governing: &governing, subject_ports: &subject_ports };
-        Some(self.chain(&request))
-    }
-
-    fn chain(&mut self, request: &ChainRequest<'_>) -> Verdict {
+    fn chain(&mut self, request: &Request<'_>) -> Verdict {
         let name = request.name();
-        if self.cluster.refused().contains(&name) {
-            return Verdict::Goto(names::refused());
-        }
         if !self.recorder.ruleset().chains.contains_key(&name) {
             let compiled = request.compile(self.options);
-            self.origins.note(request, &compiled);
+            self.origins.note(self.cluster, &ChainOrigin::all(request, &compiled));
             for (set, constant) in &compiled.constants {
                 self.recorder.put_set(set, constant.spec);
                 for (key, value) in constant.iter() {
@@ -203,11 +211,11 @@ impl Planner<'_> {
                 }
             }
             for group in &compiled.groups {
-                let (set, spec) = group.set(request.family);
-                self.group(group, request.family, &set, spec);
+                let (set, spec) = group.set(request.family());
+                self.group(group, request.family(), &set, spec);
             }
             for list in &compiled.lists {
-                self.learned(list, request.family);
+                self.learned(list, request.family());
             }
             for (chain, rules) in compiled.chains {
                 self.recorder.put_chain(&chain, rules);
@@ -277,29 +285,13 @@ pub fn base_request(cluster: &Cluster, v4: usize, v6: usize, barriers: Barriers)
 }
 
 /// Who governs the pod in that direction, with what its chain needs to know of it; `None`: open.
-pub fn governed(cluster: &Cluster, pod: &Pod, direction: Direction) -> Option<(Governing, SubjectPorts)> {
-    let governing = resolve::governing(cluster, pod, direction);
-    if governing.is_empty() {
-        return None;
-    }
-    let ports = resolve::subject_ports(pod, &governing, direction);
-    Some((governing, ports))
-}
-
-/// What the maps hold for a pod's ingress and egress, from who judges each. A direction that nobody judges is open.
-/// But of a pod that is isolated in the other one, packets of no connection are dropped there too: otherwise a
-/// connection that was cut is picked up again, the other way round, when its far end sends once more (L1).
-pub fn verdicts(ingress: Option<Verdict>, egress: Option<Verdict>) -> (Verdict, Verdict) {
-    let open = match (&ingress, &egress) {
-        (None, None) => Verdict::Return,
-        (Some(_), _) | (_, Some(_)) => Verdict::Goto(names::strays()),
-    };
-    (ingress.unwrap_or_else(|| open.clone()), egress.unwrap_or(open))
+pub fn governed(cluster: &Cluster, pod: &Pod, direction: Direction) -> Option<Subject> {
+    Judged::of(cluster, pod, direction).enforced
 }
 
 /// Does a direction with this verdict let through less than everything that opens a connection?
 pub fn isolates(verdict: &Verdict) -> bool {
-    verdict.target().is_some_and(|chain| *chain != names::strays())
+    verdict.target().is_some_and(|chain| *chain != names::strays() && !names::is_audit(chain))
 }
 
 /// Local addresses with a direction that is isolated.

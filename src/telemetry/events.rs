@@ -143,7 +143,7 @@ fn regarding(object: &ObjectRef) -> ObjectReference {
 }
 
 /// At most `limit` bytes, on a character's boundary.
-fn cut(text: &str, limit: usize) -> String {
+pub(crate) fn cut(text: &str, limit: usize) -> String {
     let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text.get(..end).unwrap_or_default().to_owned()
 }

@@ -56,6 +56,8 @@ label! {
     Remains = "remains",
     /// Conntrack cannot be asked; flows that a policy no longer allows live on until they end.
     Flows = "flows",
+    /// Records of dropped packets cannot be read: nothing is told of drops.
+    Drops = "drops",
     /// This node's NodeReport cannot be written; the operator does not hear what is enforced here.
     Report = "report",
 }
@@ -94,6 +96,7 @@ impl Concern {
             | Self::Refused
             | Self::Backend
             | Self::Flows
+            | Self::Drops
             | Self::Report => Weight::Told,
         }
     }

@@ -16,12 +16,18 @@ pub enum LogFormat {
 }
 
 /// The client's own lines repeat, less clearly, what the watches say.
-const DEFAULT: &str = "info,kube_client=off";
+const QUIET: &str = "kube_client=off";
 
 /// Installs the subscriber. `RUST_LOG` chooses what is told (`podwall=debug`); the default is `info`.
 /// A second call changes nothing: the first subscriber stays (tests share one process).
 pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT));
+    init_at(format, "info");
+}
+
+/// The same with another default.
+pub fn init_at(format: LogFormat, level: &str) {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},{QUIET}")));
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let installed = match format {

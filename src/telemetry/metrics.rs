@@ -1,6 +1,6 @@
 //! Every metric, in one list. The doc comment of a field is its HELP text; the field's name, behind `podwall_`, is
-//! the metric's name. Labels are closed enums: names of pods or policies never become labels, and of bans only those
-//! of the fifty that are met most.
+//! the metric's name. Labels are closed enums; only what was dropped is told by names of policies and namespaces, at most
+//! a thousand of each, and of bans only the fifty that are met most.
 use std::fmt::Write as _;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
@@ -20,6 +20,10 @@ macro_rules! metrics {
         #[derive(Debug)]
         pub struct Metrics {
             registry: Registry,
+            legacy: Registry,
+            /// `packet_drops_count` of kube-iptables-tailer, under its own name: dropped packets, by the namespaces of
+            /// both ends; empty for what is in none.
+            pub packet_drops: Family<NamespacesLabels, Gauge>,
             $( $(#[doc = $help])+ pub $field: $type, )*
         }
 
@@ -33,7 +37,11 @@ macro_rules! metrics {
                 )*
                 let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
                 registry.register("build", "Version of this binary", build);
-                Self { registry, $($field),* }
+                let (mut legacy, packet_drops) = (Registry::default(), Family::<NamespacesLabels, Gauge>::default());
+                let help = "Dropped packets by the namespaces of both ends, as kube-iptables-tailer named it";
+                // A gauge, because a counter's name would end in _total.
+                legacy.register("packet_drops_count", help, packet_drops.clone());
+                Self { registry, legacy, packet_drops, $($field),* }
             }
         }
     };
@@ -94,6 +102,18 @@ metrics! {
     watch_connected: Family<KindLabel, Gauge> = Family::default();
     /// Manifest files that cannot be read; their last good content is enforced.
     broken_manifests: Gauge = Gauge::default();
+    /// Packets that rules refused, or would have where they only audit, counted by the kernel, by reason and direction.
+    dropped_packets: Family<DroppedLabels, Counter> = Family::default();
+    /// Bytes of those packets.
+    dropped_bytes: Family<DroppedLabels, Counter> = Family::default();
+    /// Packets dropped for pods that a policy isolates, counted by the kernel; one counts for each such policy.
+    policy_dropped_packets: Family<PolicyLabels, Counter> = Family::default();
+    /// Bytes of those packets.
+    policy_dropped_bytes: Family<PolicyLabels, Counter> = Family::default();
+    /// Records of dropped packets, by what became of them.
+    drop_records: Family<RecordLabel, Counter> = Family::default();
+    /// Kubernetes events about dropped packets, by result.
+    drop_events: Family<DropEventLabel, Counter> = Family::default();
     /// Kubernetes events about objects podwall could not understand, by result.
     events: Family<EventLabel, Counter> = Family::default();
     /// Resident memory of this process in bytes.
@@ -111,6 +131,7 @@ impl Metrics {
             self.resident_memory_bytes.set(bytes);
         }
         let mut page = String::new();
+        text::encode_registry(&mut page, &self.legacy)?;
         text::encode(&mut page, &self.registry)?;
         Ok(page)
     }
@@ -289,6 +310,69 @@ label! {
     Failed = "failed",
     /// Too many were waiting.
     Dropped = "dropped",
+}
+
+/// Why and which way packets were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DroppedLabels {
+    /// policy, ban, exposure, pending, forged, nameless, refused, stray.
+    pub reason: &'static str,
+    /// ingress, egress; none where it is neither.
+    pub direction: &'static str,
+    /// enforce or audit.
+    pub mode: &'static str,
+}
+
+/// Which policy, and which way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PolicyLabels {
+    /// Its namespace.
+    pub policy_namespace: String,
+    /// Its name.
+    pub policy: String,
+    /// ingress or egress.
+    pub direction: &'static str,
+}
+
+/// Between which namespaces.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NamespacesLabels {
+    /// Of the source.
+    pub src: String,
+    /// Of the destination.
+    pub dst: String,
+}
+
+label! {
+    /// What became of a record of a dropped packet.
+    RecordLabel { result: RecordResult }
+    /// Told of.
+    Told = "told",
+    /// The kernel had no room for it: more came than were read.
+    LostKernel = "lost_kernel",
+    /// No room was left in a queue of ours.
+    LostQueue = "lost_queue",
+    /// It could not be read.
+    Malformed = "malformed",
+    /// A label of its pods or of their namespaces says not to tell.
+    Muted = "muted",
+    /// It was too old when it came to be told.
+    Expired = "expired",
+}
+
+label! {
+    /// What came of a Kubernetes event about dropped packets.
+    DropEventLabel { result: DropEventResult }
+    /// A new object.
+    Created = "created",
+    /// Its count.
+    Counted = "counted",
+    /// The API server was away or busy; it is tried again.
+    Failed = "failed",
+    /// The API server refused it.
+    Refused = "refused",
+    /// There were too many others.
+    Full = "full",
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::site::{Failure, Site, namespace};
 use helm::{Helm, of_kind};
 
 /// Every value that changes what is rendered, on its other side.
-const BRANCHES: [&str; 18] = [
+const BRANCHES: [&str; 20] = [
     "",
     "agent.backend=iptables",
     "agent.backend=nftables,agent.pending=all,agent.established=keep,agent.logFormat=json",
@@ -29,6 +29,8 @@ const BRANCHES: [&str; 18] = [
     "teardown.enabled=false",
     "dns.enabled=false",
     "dns.clusterDomain=corp.example,dns.shortest=5,dns.longest=60,dns.extraArgs={--state-dir=/run/elsewhere},dns.podLabels.team=net",
+    "tail.enabled=true,tail.prefixes={calico-drop:,two words}",
+    "tail.enabled=true,tail.prefixes={x},tail.file=/logs/kern.log,tail.logs=/logs,tail.env.POD_IDENTIFIER=name,tail.tolerations=null",
     "metrics.podMonitor.enabled=true,metrics.podMonitor.labels.release=prometheus,dashboard.enabled=true",
     "metrics.serviceMonitor.enabled=true,dashboard.enabled=true,dashboard.annotations.folder=net",
 ];
@@ -66,6 +68,9 @@ fn the_schema_refuses_what_the_agent_would() -> Result<(), Failure> {
         ("image.repository=podwall:main", "/image/repository"),
         ("operator.enabled=maybe", "/operator/enabled"),
         ("operator.replicas=50", "/operator/replicas"),
+        ("tail.journal=journal", "/tail/journal"),
+        ("tail.enabled=true", "tail.prefixes"),
+        ("tail.env.REPEATED_EVENTS_INTERVAL_MINUTES=2", "/tail/env"),
         ("teardown.timeout=0", "/teardown/timeout"),
         ("metrics.podMonitor.interval=often", "/metrics/podMonitor/interval"),
         ("dashboards.enabled=true", "'dashboards'"),
@@ -162,6 +167,41 @@ fn a_scraped_agent_listens_where_the_monitor_comes_and_is_probed_on_loopback() -
 }
 
 #[test]
+fn monitors_come_to_whatever_serves_metrics_of_this_release() -> Result<(), Failure> {
+    let Some(helm) = Helm::or_skip()? else { return Ok(()) };
+    let objects = helm.objects(
+        "metrics.podMonitor.enabled=true,metrics.serviceMonitor.enabled=true,tail.enabled=true,tail.prefixes={x},tail.port=9999",
+    )?;
+    let service = of_kind(&objects, "Service")?;
+    let monitor = of_kind(&objects, "PodMonitor")?;
+    assert_eq!(service.pointer("/spec/ports/0/targetPort"), Some(&json!("metrics")), "whatever its number");
+    let pairs = |value: Option<&Value>| -> BTreeSet<(String, String)> {
+        let pairs = value.and_then(Value::as_object).into_iter().flatten();
+        pairs.map(|(name, value)| (name.clone(), value.to_string())).collect()
+    };
+    let mut scraped = BTreeSet::new();
+    for object in &objects {
+        let labels = pairs(object.pointer("/spec/template/metadata/labels"));
+        let serves = |container: &Value| {
+            let ports = container.pointer("/ports").and_then(Value::as_array);
+            ports.is_some_and(|ports| ports.iter().any(|port| port["name"] == "metrics"))
+        };
+        for selector in [monitor.pointer("/spec/selector/matchLabels"), service.pointer("/spec/selector")] {
+            let selected = !labels.is_empty() && pairs(selector).is_subset(&labels);
+            if containers(object).any(serves) {
+                assert!(selected, "{object:#}");
+                scraped.insert(object.pointer("/metadata/name").cloned().unwrap_or_default().to_string());
+            }
+        }
+    }
+    assert_eq!(
+        scraped.into_iter().collect::<Vec<_>>(),
+        ["\"podwall\"", "\"podwall-operator\"", "\"podwall-tail\""]
+    );
+    Ok(())
+}
+
+#[test]
 fn the_dashboard_shows_only_metrics_there_are() {
     let dashboard = include_str!("../../charts/podwall/dashboards/podwall.json");
     let declared = include_str!("../../src/telemetry/metrics.rs");
@@ -172,9 +212,11 @@ fn the_dashboard_shows_only_metrics_there_are() {
         .collect();
     assert!(shown.len() > 10, "{shown:?}");
     let operators = include_str!("../../src/operator/telemetry.rs");
-    let is_declared = |name: &str| match name.strip_prefix("operator_") {
-        Some(name) => operators.contains(&format!("    pub {name}: ")),
-        None => declared.contains(&format!("    {name}: ")),
+    let tails = include_str!("../../src/tail/telemetry.rs");
+    let is_declared = |name: &str| match (name.strip_prefix("operator_"), name.strip_prefix("tail_")) {
+        (Some(name), _) => operators.contains(&format!("    pub {name}: ")),
+        (None, Some(name)) => tails.contains(&format!("\"{name}\",")),
+        (None, None) => declared.contains(&format!("    {name}: ")),
     };
     let missing: Vec<_> = shown.iter().filter(|name| !is_declared(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");

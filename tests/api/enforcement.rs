@@ -18,6 +18,27 @@ fn a_policy_applied_through_the_api_is_enforced_on_packets_and_gone_when_deleted
 }
 
 #[test]
+fn a_policy_marked_for_audit_through_the_api_is_enforced_as_soon_as_the_mark_is_gone() -> Result<(), Failure>
+{
+    let Some(site) = Site::shop()? else { return Ok(()) };
+    let marked = |mark: &str| {
+        let annotations = format!("metadata: {{annotations: {{podwall.dev/mode: {mark}}}, ");
+        ONLY_FRIENDS.replace("metadata: {", &annotations)
+    };
+    site.apply(&marked("enforce"))?;
+    site.only("shop/friend", "shop/stranger", "shop/server", 80)?;
+    site.apply(&marked("audit"))?;
+    site.becomes("shop/stranger", "shop/server", 80, Outcome::Open)?;
+    site.becomes("shop/friend", "shop/server", 81, Outcome::Open)?;
+    site.apply(&marked("Audit"))?;
+    site.only("shop/friend", "shop/stranger", "shop/server", 80)?;
+    site.apply(&marked("audit"))?;
+    site.becomes("shop/stranger", "shop/server", 80, Outcome::Open)?;
+    site.apply(ONLY_FRIENDS)?;
+    site.only("shop/friend", "shop/stranger", "shop/server", 80)
+}
+
+#[test]
 fn labels_of_pods_and_namespaces_move_membership_without_any_restart() -> Result<(), Failure> {
     let Some(mut site) = Site::shop()? else { return Ok(()) };
     site.apply(ONLY_FRIENDS)?;

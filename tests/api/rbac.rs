@@ -44,7 +44,7 @@ enum Agent {
     Tells,
 }
 
-/// A rule of the shipped file, a right it grants, and what is asked in vain without it. Events have their own tests.
+/// A rule of the shipped file, a right it grants, and what is asked in vain without it. Those on events: `drops`.
 const RIGHTS: &[(&str, &str, Agent, &str)] = &[
     (CORE, "pods", Agent::Waits, "cannot list resource \"pods\""),
     (CORE, "namespaces", Agent::Waits, "cannot list resource \"namespaces\""),
@@ -109,7 +109,7 @@ fn without_any_one_of_its_rights_an_agent_says_what_it_asks_in_vain_and_no_longe
 }
 
 /// The shipped file, one of its rules less one word.
-fn without(shipped: &str, rule: &str, right: &str) -> String {
+pub(crate) fn without(shipped: &str, rule: &str, right: &str) -> String {
     assert!(shipped.contains(rule), "the shipped RBAC no longer says {rule:?}");
     let mut less = Vec::new();
     for line in rule.lines() {

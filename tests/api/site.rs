@@ -215,6 +215,19 @@ impl Site {
         Ok(self.api.url().rsplit(':').next().unwrap_or_default().trim_end_matches('/').parse()?)
     }
 
+    /// The process of a node's agent.
+    pub(crate) fn agent_pid(&self, node: &str) -> Result<u32, Failure> {
+        let agent = self.agents.iter().find(|agent| agent.node == node).ok_or("no agent runs there")?;
+        Ok(agent.child.id())
+    }
+
+    /// The sum of all of a node's metrics that begin so.
+    pub(crate) fn metric(&self, node: &str, beginning: &str) -> Result<u64, Failure> {
+        let page = self.get(node, "/metrics")?;
+        let counts = page.lines().filter(|line| line.starts_with(beginning));
+        Ok(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    }
+
     /// Ends the agent of a node as `kill -9` does, and answers how it ended.
     pub(crate) fn kill_agent(&mut self, node: &str) {
         self.agents.retain(|agent| agent.node != node);

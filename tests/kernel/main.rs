@@ -14,6 +14,7 @@
 )]
 mod adoption;
 mod adversary;
+mod audit;
 mod bans;
 mod bridged;
 mod churn;
@@ -21,6 +22,7 @@ mod commands;
 mod conformance;
 mod crash;
 mod domains;
+mod drops;
 mod exposure;
 mod flows;
 mod lock;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use podwall_engine::{Change, ingest};
 use podwall_lab::{Cni, PodPlan};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::rig::stream::{self, Stream, Tally};
 use crate::rig::{Filter, Rig, fallback, policy, town};
@@ -176,5 +176,31 @@ fn a_pod_that_moves_from_one_selector_to_another_keeps_what_both_admit_and_gains
             shut: vec![("red/ant", 4444), ("red/bee", 1111)],
             open: vec![("red/ant", 3333)],
         }
+    });
+}
+
+#[test]
+fn a_policy_that_is_audited_and_enforced_in_turn_leaves_no_gap_and_loses_nothing() {
+    // What keeps the ants out is the ants' own policy once, and what stands beside the audited one the other time.
+    let mute = "{podSelector: {matchLabels: {kind: ant}}, policyTypes: [Egress]}";
+    swap(|_| Play {
+        states: ["audit", "enforce"].map(|mark| {
+            let mut goal = goal(&[rule("cat", 3333)]);
+            goal["metadata"]["annotations"] = json!({"podwall.dev/mode": mark});
+            vec![policy("red/mute", mute), goal]
+        }),
+        shut: vec![("red/ant", 1111)],
+        open: vec![("red/cat", 3333)],
+    });
+    let shut = "{podSelector: {matchLabels: {kind: goal}}, policyTypes: [Ingress, Egress], egress: [{}],
+        ingress: [{from: [{podSelector: {matchLabels: {kind: cat}}}]}]}";
+    swap(|_| Play {
+        states: ["audit", "enforce"].map(|mark| {
+            let mut goal = goal(&[rule("bee", 2222)]);
+            goal["metadata"]["annotations"] = json!({"podwall.dev/mode": mark});
+            vec![policy("red/shut", shut), goal]
+        }),
+        shut: vec![("red/ant", 1111), ("red/bee", 4444)],
+        open: vec![("red/cat", 3333)],
     });
 }

@@ -1,7 +1,7 @@
 //! What kernel objects are called. Owns the prefixes; refuses names the kernel could not carry.
 //!
 //! Limits: 28 characters for a chain (`XT_EXTENSION_MAXNAMELEN` less the final zero), 31 for a set
-//! (`IPSET_MAXNAMELEN`). Neutral names are 23 at most where they are made from content.
+//! (`IPSET_MAXNAMELEN`). Neutral names are 25 at most where they are made from content.
 use podwall_ruleset::{ChainName, Digest, Family, SetName, Shape};
 
 /// The chain of reverse path checks, which the kernel offers only before routing (`xt_rpfilter`).
@@ -106,12 +106,14 @@ fn target(line: &str) -> Option<&str> {
 }
 
 /// The families in which a chain exists. Like [`Growth::of`](podwall_ruleset::Growth::of) it goes by the name:
-/// `i4_...` is never entered by an IPv6 packet.
+/// `i4_...` and `ai4_...` are never entered by an IPv6 packet.
 pub(crate) fn families(name: &ChainName) -> &'static [Family] {
-    match name.as_str().as_bytes() {
-        [b'a'..=b'z', b'4', b'_', ..] => &[Family::V4],
-        [b'a'..=b'z', b'6', b'_', ..] => &[Family::V6],
-        _ => &Family::BOTH,
+    let prefix = name.as_str().split_once('_').map_or("", |(prefix, _)| prefix);
+    let of = |digit| prefix.strip_suffix(digit).is_some_and(|letters| matches!(letters.len(), 1..=3));
+    match (of('4'), of('6')) {
+        (true, _) => &[Family::V4],
+        (_, true) => &[Family::V6],
+        (false, false) => &Family::BOTH,
     }
 }
 

@@ -55,6 +55,8 @@ pub enum Subsystem {
     Batch = 0,
     /// `NFNL_SUBSYS_CTNETLINK`.
     Conntrack = 1,
+    /// `NFNL_SUBSYS_ULOG`.
+    Log = 4,
     /// `NFNL_SUBSYS_NFTABLES`.
     Nftables = 10,
 }
@@ -96,7 +98,7 @@ pub struct Header {
     pub flags: Flags,
     /// `nfgen_family`.
     pub family: u8,
-    /// `res_id`, in host order; only the batch's own messages use it.
+    /// `res_id`, in host order: the subsystem of a batch, the group of a log.
     pub resource: u16,
 }
 

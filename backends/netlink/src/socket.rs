@@ -64,6 +64,11 @@ pub struct Socket {
 impl Socket {
     /// Opens and binds a socket. Needs no privilege; what is sent through it does.
     pub fn open() -> Result<Self, Error> {
+        Self::with_queue(QUEUE)
+    }
+
+    /// The same, with room for so many bytes that were not read yet.
+    pub fn with_queue(queue: usize) -> Result<Self, Error> {
         let doing = "opening a netfilter socket";
         let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(|e| Error::io(doing, e))?;
         let port = inner.bind_auto().map_err(|e| Error::io(doing, e))?.port_number();
@@ -72,8 +77,8 @@ impl Socket {
         sockopt::set_socket_timeout(&inner, sockopt::Timeout::Recv, Some(PATIENCE))
             .map_err(|e| Error::io(doing, e))?;
         // Without CAP_NET_ADMIN the queue stays at net.core.rmem_max: fine for small exchanges.
-        if sockopt::set_socket_recv_buffer_size_force(&inner, QUEUE).is_err() {
-            sockopt::set_socket_recv_buffer_size(&inner, QUEUE).map_err(|e| Error::io(doing, e))?;
+        if sockopt::set_socket_recv_buffer_size_force(&inner, queue).is_err() {
+            sockopt::set_socket_recv_buffer_size(&inner, queue).map_err(|e| Error::io(doing, e))?;
         }
         let room = sockopt::socket_send_buffer_size(&inner).map_err(|e| Error::io(doing, e))?;
         Ok(Self { inner, port, sequence: 1, room, writer: Writer::default(), buffer: vec![0; RECEIVE] })

@@ -30,6 +30,17 @@ pub struct Trace {
     pub decision: Decision,
 }
 
+impl Trace {
+    /// The chains that recorded the packet and let it go on: what they would drop, were they enforced.
+    pub fn would_drop(&self) -> impl Iterator<Item = &ChainName> {
+        let recorded = self.steps.iter().filter(|step| step.taken == Taken::Recorded).map(|step| &step.chain);
+        recorded.filter(|recording| match &self.decision {
+            Decision::Accept => true,
+            Decision::Drop { chain, .. } => chain != *recording,
+        })
+    }
+}
+
 /// One rule whose questions were all answered yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -46,8 +57,10 @@ pub struct Step {
 /// What a matching rule did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
-    /// Counted or logged at most; the next rule was tried.
+    /// Counted at most; the next rule was tried.
     Continued,
+    /// Sent a record; the next rule was tried.
+    Recorded,
     /// Gave its own verdict.
     Gave(Verdict),
     /// Gave the verdict its map holds for the packet.
@@ -61,7 +74,7 @@ impl Taken {
     pub const fn verdict(&self) -> Option<&Verdict> {
         match self {
             Self::Gave(verdict) | Self::Found(_, verdict) => Some(verdict),
-            Self::Continued | Self::Missed(_) => None,
+            Self::Continued | Self::Recorded | Self::Missed(_) => None,
         }
     }
 }

@@ -137,6 +137,16 @@ name! {
     SetName, "set", 31
 }
 
+impl ChainName {
+    /// Does the chain let every packet through, and only counts and records what it would refuse? Like
+    /// [`Growth::of`](crate::Growth::of) it goes by the name, because an observed chain must tell it too: `ai4_...` and
+    /// `ai6_...` by destination, `ae4_...` and `ae6_...` by source.
+    pub fn only_audits(&self) -> bool {
+        let prefix = self.as_str().split_once('_').map(|(prefix, _)| prefix);
+        matches!(prefix, Some("ai4" | "ai6" | "ae4" | "ae6"))
+    }
+}
+
 /// A network interface, as the kernel names it: 1 to 15 bytes, no slash, no white space (`IFNAMSIZ`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkName(Arc<str>);
@@ -201,6 +211,17 @@ mod tests {
     #[test]
     fn parts_that_concatenate_equally_do_not_collide() {
         assert_ne!(Digest::of(["a", "bc"]), Digest::of(["ab", "c"]));
+    }
+
+    #[test]
+    fn a_chain_that_only_audits_is_told_by_its_name() {
+        let told = |name: &str| ChainName::new(name).unwrap().only_audits();
+        for name in ["ai4_x", "ae6_x"] {
+            assert!(told(name), "{name}");
+        }
+        for name in ["i4_x", "asi4_x", "ai4", "arriving", "ai5_x"] {
+            assert!(!told(name), "{name}");
+        }
     }
 
     #[test]

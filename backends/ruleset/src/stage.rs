@@ -12,7 +12,8 @@
 //! ## Why it holds
 //! The layout is *monotone*: a packet passes iff its egress part and its ingress part pass, and each part lets
 //! more through when a set that opens grows, a set that closes shrinks ([`Growth`](crate::Growth)), or its one map element rises
-//! in the order `drop`, `goto pending` <= a policy-set chain <= `return`. Old and new therefore have a *meet*:
+//! in the order `drop`, `goto pending` <= a policy-set chain <= `return`, which a chain that
+//! [only audits](crate::ChainName::only_audits) is worth as well. Old and new therefore have a *meet*:
 //! all sets at their smaller, all elements at their lower value. **Down** to the meet, then **up** from it: while
 //! going down every mixture is at most old, while going up at most new. The stages are:
 //!

@@ -18,6 +18,8 @@ use crate::{Delta, Recorder};
 pub(crate) const PODS: usize = 6;
 const SELECTORS: usize = 3;
 const POLICIES: u8 = 6;
+/// The least seat that is audited and not merely open.
+const AUDITED: u8 = 131;
 
 const MEMBERS: usize = 0;
 const ENDPOINTS: usize = MEMBERS + SELECTORS * PODS;
@@ -63,9 +65,9 @@ pub(crate) fn any_changes() -> impl Strategy<Value = Vec<Change>> {
     proptest::collection::vec((0..SLOTS, any::<u8>()), 0..10)
 }
 
-/// Other policies for some pods, or none.
+/// Other policies for some pods, or none, or one that only audits.
 pub(crate) fn seat_changes() -> impl Strategy<Value = Vec<Change>> {
-    let seat = prop_oneof![Just(1_u8), 4..4 + POLICIES];
+    let seat = prop_oneof![2 => Just(1_u8), 1 => Just(AUDITED), 6 => 4..4 + POLICIES];
     proptest::collection::vec((INGRESS..SELF, seat), 1..8)
 }
 
@@ -109,6 +111,7 @@ impl World {
         for seat in &mut world.0[INGRESS..SELF] {
             *seat = match *seat % (4 + POLICIES) {
                 seat @ 4.. => seat,
+                _ if is_audited(*seat) => AUDITED,
                 _ => 1,
             };
         }
@@ -157,8 +160,15 @@ impl World {
                     }
                 }
             }
-            self.map(into, family, 'i', INGRESS);
-            self.map(into, family, 'e', EGRESS);
+            for (direction, first) in [('i', INGRESS), ('e', EGRESS)] {
+                let used =
+                    |pod: usize| is_audited(self.0[first + pod]) && Family::of(&address(pod)) == family;
+                if (0..PODS).any(used) {
+                    let (name, chain) = audit(direction, family);
+                    into.put_chain(&name, chain);
+                }
+                self.map(into, family, direction, first);
+            }
         }
         self.links(into);
         self.fixed(into);
@@ -217,6 +227,7 @@ impl World {
         for pod in (0..PODS).filter(|pod| Family::of(&address(*pod)) == family) {
             let verdict = match self.0[first + pod] % (4 + POLICIES) {
                 0 => continue,
+                1 if is_audited(self.0[first + pod]) => Verdict::Goto(audit(direction, family).0),
                 1 => Verdict::Return,
                 2 => Verdict::Goto(chain("pending")),
                 3 => Verdict::Drop,
@@ -313,6 +324,21 @@ fn policy(seat: u8, direction: char, family: Family) -> (ChainName, Chain) {
         all.map(|key| (key, make_policy(key.0, key.1, key.2))).collect()
     });
     MADE[&(seat, direction, family)].clone()
+}
+
+/// An open seat whose packets are looked at all the same.
+const fn is_audited(seat: u8) -> bool {
+    seat % (4 + POLICIES) == 1 && seat >= AUDITED
+}
+
+/// What records all but the members of one set, and refuses nobody.
+fn audit(direction: char, family: Family) -> (ChainName, Chain) {
+    let digit = family.digit();
+    let peer = if direction == 'i' { Side::Source } else { Side::Destination };
+    let member = Match::In(Lookup::Address(family, peer), set(&format!("s{digit}_0")));
+    let mut rules = vec![rule(vec![member], Verdict::Return)];
+    rules.extend(denials(family, "audit").into_iter().take(1));
+    (chain(&format!("a{direction}{digit}_x")), Chain { base: None, rules })
 }
 
 fn make_policy(seat: u8, direction: char, family: Family) -> (ChainName, Chain) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use podwall_ruleset::fake::apply_op;
 use podwall_ruleset::stage::StageKind;
 use podwall_ruleset::{
-    Backend, BackendError, Guard, Hit, Observed, Op, Receipt, Ruleset, Stage, Transaction,
+    Backend, BackendError, Counter, Guard, Hit, Observed, Op, Receipt, Ruleset, Stage, Transaction,
 };
 
 use crate::telemetry::metrics::CommitResult;
@@ -84,6 +84,11 @@ impl Kernel {
     /// What stands.
     pub(super) const fn standing(&self) -> &Ruleset {
         &self.standing
+    }
+
+    /// Every counter of our rules.
+    pub(super) fn counters(&mut self) -> Result<Vec<Counter>, BackendError> {
+        self.backend.counters()
     }
 
     /// Reads the table back; from now on that is what stands.

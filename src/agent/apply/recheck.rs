@@ -121,12 +121,14 @@ impl Recheck {
     }
 }
 
-/// Local addresses some direction of which is judged.
+/// Local addresses some direction of which is judged; what is only audited is open.
 pub(super) fn judged_addresses(ruleset: &Ruleset) -> BTreeSet<IpAddr> {
     let maps = ruleset.sets.values().filter(|set| matches!(set.spec.shape, Shape::Verdicts(_)));
     let elements = maps.flat_map(|map| map.iter());
     let judged = |(key, value): (&Key, Value)| match value {
-        Value::Verdict(verdict) => verdict.target().and_then(|_| key.address()),
+        Value::Verdict(verdict) => {
+            verdict.target().filter(|chain| !names::is_audit(chain)).and_then(|_| key.address())
+        }
         Value::Member | Value::Until(_) => None,
     };
     elements.filter_map(judged).collect()

@@ -213,6 +213,7 @@ fn pod(number: u8) -> Change {
         ports: Vec::new(),
         host_ports: Vec::new(),
         own: None,
+        workload: None,
     })
 }
 
@@ -239,6 +240,7 @@ fn policy(name: &str, block: Option<&str>) -> Policy {
         uid: name.into(),
         digest: Digest::of([name, block.unwrap_or_default()]),
         priority: 0,
+        mode: podwall_engine::model::ban::Mode::Enforce,
         subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },
         ingress: Some(block.map(rule).into_iter().collect()),
         egress: None,

@@ -27,7 +27,7 @@ async fn ask(question: &'static str) -> String {
     let state = tempfile::tempdir().unwrap();
     let listener = bind(state.path()).unwrap();
     let health = Telemetry::default().health;
-    let desk = Desk { node: NodeName::from("a"), works: apply_thread(), health };
+    let desk = Desk { node: NodeName::from("a"), works: apply_thread(), health, live: Live::default() };
     let server = tokio::spawn(serve(listener, desk));
     let socket = state.path().join("agent.sock");
     let answer = tokio::task::spawn_blocking(move || {

@@ -85,6 +85,7 @@ fn isolating() -> Ruleset {
         ports: Vec::new(),
         host_ports: Vec::new(),
         own: None,
+        workload: None,
     }));
     engine.apply(podwall_engine::Change::Policy(Policy {
         id: PolicyId {
@@ -96,6 +97,7 @@ fn isolating() -> Ruleset {
         uid: "p1".into(),
         digest: podwall_ruleset::Digest::of(["deny"]),
         priority: 0,
+        mode: podwall_engine::model::ban::Mode::Enforce,
         subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },
         ingress: Some(Vec::new()),
         egress: None,

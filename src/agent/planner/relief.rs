@@ -3,10 +3,12 @@
 //! The kernel finds a set by walking all of its table, for each set, element and rule: 3,000 sets load in 0.4 s, 6,000
 //! in 1.7 s, 12,000 in 9 s during which nobody on the node can change a rule (measured, Linux 6.18). A namespace may
 //! make as many policies as its quota has room for, so the node itself draws the line: whoever needs most is shut,
-//! as if the kernel had refused, until the node is below it. Pods of other namespaces do not notice.
+//! as if the kernel had refused, until the node is below it. Pods of other namespaces do not notice. Audits go first:
+//! without them everything is enforced as it was.
 use std::collections::{BTreeMap, BTreeSet};
 
 use podwall_engine::model::Text;
+use podwall_engine::model::ban::Mode;
 use podwall_engine::plan::Origins;
 use podwall_ruleset::{ChainName, Ruleset, SetName};
 
@@ -18,21 +20,25 @@ pub(super) fn excess(ruleset: &Ruleset, origins: &Origins, most: usize) -> BTree
     let mut burden = Burden::of(ruleset, origins);
     let (mut left, mut shut) = (ruleset.sets.len(), BTreeMap::new());
     while left > most {
-        let Some((namespace, chain)) = burden.heaviest() else { break };
+        let Some((home, chain)) = burden.heaviest() else { break };
+        let (_, namespace) = &home;
         let reason = format!(
             "this node's policies need more than the {most} sets it bears, and those of namespace {namespace} need \
              most of them: use fewer selectors"
         );
-        left -= burden.lift(&namespace, &chain);
+        left -= burden.lift(&home, &chain);
         shut.insert(chain, reason);
     }
     shut
 }
 
+/// Enforced or audited, and for which namespace.
+type Home = (Mode, Text);
+
 /// Who needs which sets.
 struct Burden<'r> {
-    /// The sets of each chain, by the namespace of its policies.
-    chains: BTreeMap<Text, BTreeMap<ChainName, BTreeSet<&'r SetName>>>,
+    /// The sets of each chain, by what it does and the namespace of its policies.
+    chains: BTreeMap<Home, BTreeMap<ChainName, BTreeSet<&'r SetName>>>,
     /// How many chains need a set.
     users: BTreeMap<&'r SetName, usize>,
 }
@@ -46,28 +52,28 @@ impl<'r> Burden<'r> {
             };
             let sets: BTreeSet<&SetName> = chain.sets().collect();
             sets.iter().for_each(|set| *burden.users.entry(set).or_default() += 1);
-            let home = burden.chains.entry(Text::clone(&policy.namespace)).or_default();
+            let home = burden.chains.entry((origin.mode, Text::clone(&policy.namespace))).or_default();
             home.insert(name.clone(), sets);
         }
         burden
     }
 
-    /// The chain with the most sets of the namespace that needs most.
-    fn heaviest(&self) -> Option<(Text, ChainName)> {
+    /// The chain with the most sets of the namespace that needs most; of all audits first.
+    fn heaviest(&self) -> Option<(Home, ChainName)> {
         let weight = |chains: &BTreeMap<ChainName, BTreeSet<&SetName>>| {
             chains.values().flatten().collect::<BTreeSet<_>>().len()
         };
-        let (namespace, chains) = self.chains.iter().max_by_key(|(_, chains)| weight(chains))?;
+        let (home, chains) = self.chains.iter().max_by_key(|((mode, _), chains)| (*mode, weight(chains)))?;
         let (chain, _) = chains.iter().max_by_key(|(_, sets)| sets.len())?;
-        Some((Text::clone(namespace), chain.clone()))
+        Some((home.clone(), chain.clone()))
     }
 
     /// Takes a chain away; answers how many sets nobody needs any more.
-    fn lift(&mut self, namespace: &Text, chain: &ChainName) -> usize {
-        let Some(chains) = self.chains.get_mut(namespace) else { return 0 };
+    fn lift(&mut self, home: &Home, chain: &ChainName) -> usize {
+        let Some(chains) = self.chains.get_mut(home) else { return 0 };
         let sets = chains.remove(chain).unwrap_or_default();
         if chains.is_empty() {
-            self.chains.remove(namespace);
+            self.chains.remove(home);
         }
         let mut freed = 0;
         for set in sets {
@@ -128,6 +134,23 @@ mod tests {
         let shut = excess(engine.ruleset(), &engine.origins(), fixed + 30);
         engine.apply(Change::Refused(shut.into_keys().collect()));
         assert_eq!(engine.ruleset().sets.len(), fixed + 25);
+    }
+
+    #[test]
+    fn audits_go_before_anything_enforced_and_shut_nobody() {
+        let mut engine = engine(&[("greedy", 40), ("modest", 5)]);
+        let enforced = engine.ruleset().clone();
+        let peers: Vec<_> =
+            (0..9).map(|n| json!({"podSelector": {"matchLabels": {"audit": format!("v{n}")}}})).collect();
+        let audited = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"namespace": "modest", "name": "q", "annotations": {"podwall.dev/mode": "audit"}},
+            "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": peers}]}});
+        engine.apply(ingest::object(&audited).unwrap().unwrap().0);
+        assert_eq!(engine.ruleset().sets.len(), enforced.sets.len() + 9);
+        let shut = excess(engine.ruleset(), &engine.origins(), enforced.sets.len());
+        assert_eq!(namespaces(&engine, &shut), ["modest".into()]);
+        engine.apply(Change::Refused(shut.into_keys().collect()));
+        assert_eq!(*engine.ruleset(), enforced);
     }
 
     #[test]

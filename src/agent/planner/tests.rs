@@ -39,9 +39,10 @@ fn start(feeds: impl IntoIterator<Item = Feed>) -> Case {
         works: sender,
         sheet: sheet.clone(),
         classroom: crate::agent::domains::classroom(std::path::Path::new("/nonexistent")).0,
+        drops: mpsc::channel(1).0,
         telemetry: telemetry.clone(),
     });
-    tokio::spawn(planner.run(received, outcomes_received));
+    tokio::spawn(planner.run(received, outcomes_received, mpsc::channel(1).1));
     Case { inputs, outcomes, works, sheet, telemetry }
 }
 
@@ -117,6 +118,7 @@ fn policy() -> Policy {
         uid: "p1".into(),
         digest: Digest::of(["deny"]),
         priority: 0,
+        mode: podwall_engine::model::ban::Mode::Enforce,
         subject: PeerSelector { scope: Scope::Named("shop".into()), pods: Selector::everything() },
         ingress: Some(Vec::new()),
         egress: None,
@@ -137,6 +139,7 @@ fn pod(number: u8) -> Change {
         ports: Vec::new(),
         host_ports: Vec::new(),
         own: None,
+        workload: None,
     })
 }
 

@@ -1,10 +1,11 @@
 //! The kinds the agent mirrors: where each lives in the API, and how it becomes a change.
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, Resource};
 use podwall_crd::node_report::ReportedKind;
-use podwall_crd::{Namespace, Node, Pod, Service};
+use podwall_crd::{Namespace, Node, Pod, Service, annotation};
 use podwall_engine::model::{BanId, Named, NodeName, PodUid, PolicyId, Text};
 use podwall_engine::{Change, Warning, ingest};
 use serde::de::DeserializeOwned;
@@ -303,11 +304,18 @@ impl Raw {
     }
 
     /// The object as the API server sent it. Items of a list leave kind and version out. Of the metadata only what
-    /// names an object is needed, and since when it exists; managed fields can be larger than all the rest.
+    /// names an object is needed, since when it exists, and our own annotations; managed fields can be larger than all
+    /// the rest, and so can what others annotate.
     fn whole(&self, object: DynamicObject) -> Value {
         let mut raw = object.data;
         if let Value::Object(fields) = &mut raw {
             let metadata = object.metadata;
+            let ours: BTreeMap<String, String> = metadata
+                .annotations
+                .into_iter()
+                .flatten()
+                .filter(|(key, _)| key.starts_with(annotation::PREFIX))
+                .collect();
             fields.insert("apiVersion".to_owned(), self.api_version().into());
             fields.insert("kind".to_owned(), self.kind.into());
             let named = serde_json::json!({
@@ -315,6 +323,7 @@ impl Raw {
                 "namespace": metadata.namespace,
                 "uid": metadata.uid,
                 "creationTimestamp": metadata.creation_timestamp,
+                "annotations": ours,
             });
             fields.insert("metadata".to_owned(), named);
         }

@@ -70,6 +70,8 @@ impl Agents {
 
 impl Agent {
     fn start(node: String, backend: Choice, (stage, folder): (&Stage, &Folder)) -> Result<Self, CliError> {
+        let own = folder.path().join(&node);
+        fs::create_dir(&own).map_err(|error| CliError::io("making an agent's folder", error))?;
         let log = folder.path().join(format!("{node}.log"));
         let written = File::create(&log).map_err(|error| CliError::io("making a log", error))?;
         let copy = written.try_clone().map_err(|error| CliError::io("making a log", error))?;
@@ -80,8 +82,9 @@ impl Agent {
             .arg(folder.path())
             .args(["--", "agent", "--node-name", &node, "--source"])
             .arg(folder.manifests())
-            .arg("--state-dir")
-            .arg(folder.path().join(&node))
+            // From inside a folder that is gone nothing can be made in it again, however late an agent comes to it.
+            .args(["--state-dir", "."])
+            .current_dir(own)
             .args(["--backend", backend.as_str()])
             .args(["--listen", &format!("{}:{PORT}", Ipv4Addr::LOCALHOST)])
             .stdin(Stdio::piped())
@@ -171,14 +174,12 @@ impl Tethered {
     }
 }
 
-/// Removes the folder for good. An agent that is just starting may still be making its own part of it, so absence
-/// only counts once it has lasted.
+/// Removes the folder. An agent that is just starting may still be making files in its own part of it.
 fn remove(folder: &Path) {
-    let mut absent = 0;
     for _ in 0..100 {
+        // Errors if the other agent was quicker, too.
         drop(fs::remove_dir_all(folder));
-        absent = if folder.exists() { 0 } else { absent + 1 };
-        if absent > 3 {
+        if !folder.exists() {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -15,6 +15,7 @@ fn judgement(allowed: bool) -> Judgement {
         decided_by: None,
         nearest: None,
         chain: Some("i4_abc".to_owned()),
+        audit: None,
     }
 }
 

@@ -99,8 +99,10 @@ pub fn rules(present: &Present, refused: &BTreeSet<ChainName>, options: &Options
         for family in families {
             let keeper_name = name(guard, *family);
             if refused.contains(&keeper_name) {
-                // Nobody outside comes in by a door whose keeper the kernel refuses.
-                doors.push(door(guard, *set, (*family, names::refused())));
+                // Nobody outside comes in by a door whose keeper the kernel refuses; who only looks on shuts nobody out.
+                if guard.mode == Mode::Enforce {
+                    doors.push(door(guard, *set, (*family, names::refused())));
+                }
                 continue;
             }
             doors.push(door(guard, *set, (*family, keeper_name.clone())));

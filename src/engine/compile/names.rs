@@ -1,5 +1,5 @@
 //! Every fixed name of the layout, in one place. Their first letters carry meaning: see `Growth::of`.
-use podwall_ruleset::{ChainName, Digest, Family, RuleId, SetName};
+use podwall_ruleset::{ChainName, Digest, Family, Rule, RuleId, SetName, Verdict};
 
 use crate::model::Direction;
 use crate::model::ban::Way;
@@ -146,6 +146,34 @@ pub fn verdicts(direction: Direction, family: Family, size: u32) -> SetName {
     fixed_set(&format!("{prefix}{}_{size}", family.digit()))
 }
 
+/// How the chains begin that record what the policies of a direction would refuse; the family's digit follows. The
+/// stager knows them ([`ChainName::only_audits`]).
+pub const fn audit_prefix(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ai",
+        Direction::Egress => "ae",
+    }
+}
+
+/// The same, of those that drop packets of no connection first.
+pub const fn strict_audit_prefix(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "asi",
+        Direction::Egress => "ase",
+    }
+}
+
+/// Does the chain only record what policies would refuse?
+pub fn is_audit(chain: &ChainName) -> bool {
+    let prefix = chain.as_str().split_once('_').map(|(prefix, _)| prefix);
+    chain.only_audits() || matches!(prefix, Some("asi4" | "asi6" | "ase4" | "ase6"))
+}
+
+/// The rule that drops packets of no connection before anything else.
+pub fn strays_first(at: &ChainName) -> Rule {
+    Rule { id: own_rule(at, "strays"), matches: Vec::new(), effect: Verdict::Jump(strays()).plain() }
+}
+
 /// The id of a rule that belongs to podwall itself: chain and what it is for.
 pub fn own_rule(chain: &ChainName, purpose: &str) -> RuleId {
     RuleId(Digest::of(["podwall", chain.as_str(), purpose]))
@@ -154,6 +182,21 @@ pub fn own_rule(chain: &ChainName, purpose: &str) -> RuleId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chains_that_only_audit_are_told_by_their_names() {
+        for direction in Direction::BOTH {
+            for digit in ['4', '6'] {
+                let named =
+                    |prefix: &str| ChainName::of_content(&format!("{prefix}{digit}"), Digest::of([""]));
+                let (audit, strict) = (named(audit_prefix(direction)), named(strict_audit_prefix(direction)));
+                assert!(is_audit(&audit) && audit.only_audits(), "{audit}");
+                assert!(is_audit(&strict) && !strict.only_audits(), "{strict}");
+                assert!(!is_audit(&named("i")) && !is_audit(&named("e")));
+            }
+        }
+        assert!(!CHAINS.iter().any(|name| is_audit(&fixed_chain(name))));
+    }
 
     #[test]
     fn every_fixed_name_is_legal() {

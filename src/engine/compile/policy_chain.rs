@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use podwall_ruleset::{
-    Chain, ChainName, Count, Digest, Effect, Family, Key, Log, Lookup, Match, Meter, Outcome, PortRange,
-    Protocol, Rule, RuleId, Set, SetName, SetSpec, Shape, Side, Value, Verdict,
+    Chain, ChainName, ConnState, Count, Digest, Effect, Family, Key, Log, Lookup, Match, Meter, Outcome,
+    PortRange, Protocol, Rule, RuleId, Set, SetName, SetSpec, Shape, Side, Value, Verdict,
 };
 
 use crate::compile::names;
 use crate::intervals::Intervals;
+use crate::model::ban::Mode;
 use crate::model::port::FEW_PORTS;
 use crate::model::{Action, Direction, IpBlock, NameList, Peer, Peers, Policy, PolicyRule, PortSpec, Ports};
 use crate::options::{Learning, Options};
@@ -25,7 +26,7 @@ use crate::resolve::{Governing, SubjectPorts};
 const LAYOUT: &str = "2";
 
 /// What decides the content of a chain.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct ChainRequest<'a> {
     /// Ingress chains match sources, egress chains destinations.
     pub direction: Direction,
@@ -42,8 +43,10 @@ pub struct ChainRequest<'a> {
 pub struct Compiled {
     /// Its name.
     pub name: ChainName,
-    /// The chain, and the one its Pass rules lead to, if it has any.
+    /// The chain, and those it leads to.
     pub chains: BTreeMap<ChainName, Chain>,
+    /// Which of them only record and count what they would refuse.
+    pub audits: BTreeSet<ChainName>,
     /// Groups it points to: their sets change with the cluster.
     pub groups: BTreeSet<Group>,
     /// Lists of names it asks for: what pods learn for them changes.
@@ -52,13 +55,32 @@ pub struct Compiled {
     pub constants: BTreeMap<SetName, Set>,
 }
 
+/// What a compiled chain is called and does with what its policies do not allow.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) name: ChainName,
+    pub(super) mode: Mode,
+}
+
 impl ChainRequest<'_> {
     /// The name: a digest of all that decides the content, so it can be known without compiling.
     pub fn name(&self) -> ChainName {
-        self.named("")
+        self.named(self.letter(), "")
     }
 
-    fn named(&self, part: &str) -> ChainName {
+    const fn letter(&self) -> &'static str {
+        match self.direction {
+            Direction::Ingress => "i",
+            Direction::Egress => "e",
+        }
+    }
+
+    /// How names of chains that refuse begin.
+    pub(super) fn prefix(&self) -> String {
+        format!("{}{}", self.letter(), self.family.digit())
+    }
+
+    pub(super) fn named(&self, letters: &str, part: &str) -> ChainName {
         let mut parts = vec![LAYOUT.to_owned(), part.to_owned(), self.direction.to_string()];
         for policy in self.governing.policies() {
             parts.extend([format!("{:?}", policy.id.tier), policy.digest.to_string()]);
@@ -66,27 +88,41 @@ impl ChainRequest<'_> {
         for (name, protocol, numbers) in self.subject_ports {
             parts.extend([name.to_string(), protocol.to_string(), format!("{numbers:?}")]);
         }
-        let prefix = match self.direction {
-            Direction::Ingress => 'i',
-            Direction::Egress => 'e',
-        };
-        ChainName::of_content(&format!("{prefix}{}", self.family.digit()), Digest::of(parts))
+        ChainName::of_content(&format!("{letters}{}", self.family.digit()), Digest::of(parts))
     }
 
     /// The chain itself.
     pub fn compile(&self, options: &Options) -> Compiled {
+        let part = Part { name: self.name(), mode: Mode::Enforce };
+        self.compile_next(part, self.named(self.letter(), "after admin"), options)
+    }
+
+    /// The same under another name, or only recording what it would refuse.
+    pub(super) fn compile_as(&self, part: Part, options: &Options) -> Compiled {
+        let next = match part.mode {
+            Mode::Enforce => self.prefix(),
+            Mode::Audit => format!("{}{}", names::audit_prefix(self.direction), self.family.digit()),
+        };
+        let next = ChainName::of_content(&next, Digest::of(["after admin", part.name.as_str()]));
+        self.compile_next(part, next, options)
+    }
+
+    fn compile_next(&self, Part { name, mode }: Part, next: ChainName, options: &Options) -> Compiled {
         let mut builder = Builder {
             request: self,
             options,
+            mode,
             groups: BTreeSet::new(),
             lists: BTreeSet::new(),
             constants: BTreeMap::new(),
         };
-        let (name, mut chains) = (self.name(), BTreeMap::new());
+        let mut chains = BTreeMap::new();
         let tail = builder.after_admin(&name, options);
-        let mut rules = vec![builder.strays(&name)];
+        let mut rules = match mode {
+            Mode::Enforce => vec![names::strays_first(&name)],
+            Mode::Audit => Vec::new(),
+        };
         let passes = self.rules(&self.governing.admin).any(|rule| rule.action == Action::Pass);
-        let next = self.named("after admin");
         let pass = if passes { Verdict::Goto(next.clone()) } else { Verdict::Return };
         rules.extend(builder.ordered(&self.governing.admin, &name, &pass, options));
         if passes {
@@ -96,8 +132,12 @@ impl ChainRequest<'_> {
             rules.extend(tail);
         }
         chains.insert(name.clone(), Chain { base: None, rules });
+        let audits = match mode {
+            Mode::Enforce => BTreeSet::new(),
+            Mode::Audit => chains.keys().cloned().collect(),
+        };
         let Builder { groups, lists, constants, .. } = builder;
-        Compiled { name, chains, groups, lists, constants }
+        Compiled { name, chains, audits, groups, lists, constants }
     }
 
     fn rules<'p>(&self, policies: &'p [Arc<Policy>]) -> impl Iterator<Item = &'p PolicyRule> + use<'p> {
@@ -117,16 +157,13 @@ impl ChainRequest<'_> {
 struct Builder<'r> {
     request: &'r ChainRequest<'r>,
     options: &'r Options,
+    mode: Mode,
     groups: BTreeSet<Group>,
     lists: BTreeSet<NameList>,
     constants: BTreeMap<SetName, Set>,
 }
 
 impl Builder<'_> {
-    fn strays(&self, chain: &ChainName) -> Rule {
-        rule(names::own_rule(chain, "strays"), Vec::new(), Verdict::Jump(names::strays()).plain())
-    }
-
     /// Namespace tier for an isolated pod, else the baseline tier.
     fn after_admin(&mut self, chain: &ChainName, options: &Options) -> Vec<Rule> {
         let governing = self.request.governing;
@@ -143,7 +180,10 @@ impl Builder<'_> {
         let family = self.request.family;
         let hairpin = vec![Match::In(Lookup::Pair(family), names::hairpin(family)), Match::Translated];
         rules.push(rule(names::own_rule(chain, "hairpin"), hairpin, Verdict::Return.plain()));
-        rules.extend(deny_tail(chain, family, options));
+        rules.extend(match self.mode {
+            Mode::Enforce => deny_tail(chain, family, options),
+            Mode::Audit => audit_tail(chain, family, options),
+        });
         rules
     }
 
@@ -161,19 +201,33 @@ impl Builder<'_> {
                 match decided.action {
                     Action::Accept => rules.push(rule(decided.id, matches, Verdict::Return.counted())),
                     Action::Pass => rules.push(rule(decided.id, matches, pass.clone().counted())),
-                    Action::Deny => {
-                        let record = Effect {
-                            count: Count::Yes,
-                            log: Some(log(chain, self.request.family, options)),
-                            outcome: Outcome::Continue,
-                        };
-                        rules.push(rule(decided.id, matches.clone(), record));
-                        rules.push(rule(decided.id, matches, Verdict::Drop.counted()));
-                    }
+                    Action::Deny => rules.extend(self.denied(decided, matches, chain, options)),
                 }
             }
         }
         rules
+    }
+
+    /// Recorded and dropped; or only recorded, and done with.
+    fn denied(
+        &self,
+        decided: &PolicyRule,
+        matches: Vec<Match>,
+        chain: &ChainName,
+        options: &Options,
+    ) -> [Rule; 2] {
+        let record = Effect {
+            count: Count::Yes,
+            log: Some(log(chain, self.request.family, options)),
+            outcome: Outcome::Continue,
+        };
+        let (recorded, end) = match self.mode {
+            Mode::Enforce => (matches.clone(), Verdict::Drop.counted()),
+            Mode::Audit => {
+                (matches.iter().cloned().chain([first_of_flow()]).collect(), Verdict::Return.plain())
+            }
+        };
+        [rule(decided.id, recorded, record), rule(decided.id, matches, end)]
     }
 
     /// Every way to match the rule: one peer form with one port form each. A port is compared within 10 ns, a set is
@@ -362,6 +416,21 @@ pub fn deny_tail(chain: &ChainName, family: Family, options: &Options) -> [Rule;
         rule(names::own_rule(chain, &format!("record{}", family.digit())), own.clone(), record),
         rule(names::own_rule(chain, &format!("deny{}", family.digit())), own, Verdict::Drop.counted()),
     ]
+}
+
+/// Record and count what a deny tail would drop. Established flows come by here only while some are judged again, and
+/// were recorded when they began.
+fn audit_tail(chain: &ChainName, family: Family, options: &Options) -> [Rule; 2] {
+    let [mut record, _] = deny_tail(chain, family, options);
+    record.matches.push(first_of_flow());
+    let count = Effect { count: Count::Yes, log: None, outcome: Outcome::Continue };
+    let audited = names::own_rule(chain, &format!("audited{}", family.digit()));
+    let matches = record.matches.clone();
+    [record, rule(audited, matches, count)]
+}
+
+fn first_of_flow() -> Match {
+    Match::State(vec![ConnState::New, ConnState::Related, ConnState::Invalid, ConnState::Untracked])
 }
 
 fn log(chain: &ChainName, family: Family, options: &Options) -> Log {

@@ -2,13 +2,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use podwall_ruleset::{Chain, ChainName, Deadline, Family, Key, Set, SetName, SetSpec, Value};
+use podwall_ruleset::{Chain, ChainName, Deadline, Family, Key, Protocol, Set, SetName, SetSpec, Value};
 
 use crate::change::Change;
 use crate::compile::bans::{self, Present};
 use crate::compile::base::Barriers;
 use crate::compile::{exposures, names};
-use crate::model::ban::Way;
+use crate::model::ban::{Mode, Way};
 use crate::model::{Ban, BanId, Exposure, Named, NodeName, Pod, Service, Text};
 use crate::options::Options;
 use crate::recheck::Barred;
@@ -94,6 +94,41 @@ impl State {
     pub(super) fn holders_of(&self, address: IpAddr, way: Way) -> BTreeSet<BanId> {
         let pens = self.pens.iter().filter(|(manner, _)| manner.way == way);
         pens.flat_map(|(_, pen)| pen.holders(address).cloned()).collect()
+    }
+
+    /// The bans of the manner whose tail the chain is.
+    pub(super) fn banned_at(
+        &self,
+        chain: &str,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> Option<(Mode, Vec<BanId>)> {
+        let family = Family::of(&source);
+        let (manner, pen) =
+            self.pens.iter().find(|(manner, _)| bans::tail(manner, family).as_str() == chain)?;
+        let banned = match manner.way {
+            Way::In => source,
+            Way::Out => destination,
+        };
+        Some((manner.mode, pen.holders(banned).cloned().collect()))
+    }
+
+    /// The Services with this door and that keeper.
+    pub(super) fn guarded_at(
+        &self,
+        chain: &str,
+        address: IpAddr,
+        (protocol, port): (Protocol, u16),
+    ) -> Option<(Mode, Vec<Named>)> {
+        let family = Family::of(&address);
+        let kept = |guard: &Guard| exposures::name(guard, family).as_str() == chain;
+        let mode = self.holders.keys().find(|(guard, _)| kept(guard)).map(|(guard, _)| guard.mode)?;
+        let here = [Door::Local(protocol, port), Door::At(address, protocol, port)];
+        let behind = |doors: &BTreeSet<(Door, Guard)>| {
+            doors.iter().any(|(door, guard)| here.contains(door) && kept(guard))
+        };
+        let services = self.doors.iter().filter(|(_, doors)| behind(doors));
+        Some((mode, services.map(|(service, _)| service.clone()).collect()))
     }
 
     /// Those whose manner has that tail.

@@ -1,17 +1,22 @@
 //! The addresses of this node: which chain judges each, and what is kept shut.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use podwall_ruleset::{ChainName, Family, Key, Set, SetName, Value, Verdict};
 
 use crate::cluster::Cluster;
-use crate::compile::{ChainRequest, Compiled, names};
+use crate::compile::seat::{Request, Seat, seats};
+use crate::compile::{Compiled, names};
+use crate::model::ban::Mode;
 use crate::model::{Direction, Pod, PodUid, Tier};
-use crate::plan::{self, ChainOrigin, Origins, RuleOrigin};
-use crate::resolve;
+use crate::plan::{self, ChainOrigin, Origins};
+use crate::resolve::{self, Judged};
 
 use super::Engine;
+
+/// How many chains that went are remembered.
+const RETIRED: usize = 64;
 
 /// One address of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,30 +50,34 @@ pub(super) struct LiveChain {
     /// Addresses it judges.
     pub(super) users: BTreeSet<IpAddr>,
     /// All chains it consists of, itself included.
-    parts: Vec<ChainName>,
+    parts: BTreeMap<ChainName, ChainOrigin>,
     groups: Vec<SetName>,
     lists: Vec<SetName>,
     constants: Vec<SetName>,
-    origin: ChainOrigin,
 }
 
 impl LiveChain {
+    fn enforcing(&self) -> impl Iterator<Item = &ChainOrigin> {
+        self.parts.values().filter(|origin| origin.mode == Mode::Enforce)
+    }
+
+    /// Does a part of it refuse anything? Whom an audited policy loses is cut off from nobody.
+    pub(super) fn refuses(&self) -> bool {
+        self.enforcing().next().is_some()
+    }
+
     /// Only rules of the cluster tiers can deny somebody or pass him on: there a new peer may be a lost one.
     pub(super) fn may_deny_peers(&self) -> bool {
-        self.origin.policies.iter().any(|id| id.tier != Tier::Namespace)
+        self.enforcing().flat_map(|origin| &origin.policies).any(|id| id.tier != Tier::Namespace)
+    }
+
+    /// What a part of it is about.
+    pub(super) fn origin(&self, part: &str) -> Option<&ChainOrigin> {
+        self.parts.iter().find(|(name, _)| name.as_str() == part).map(|(_, origin)| origin)
     }
 
     pub(super) fn note(&self, cluster: &Cluster, origins: &mut Origins) {
-        for part in &self.parts {
-            origins.chains.insert(part.clone(), self.origin.clone());
-        }
-        let direction = self.origin.direction;
-        for policy in self.origin.policies.iter().filter_map(|id| cluster.policy(id)) {
-            for rule in policy.rules(direction).unwrap_or_default() {
-                let origin = RuleOrigin { policy: policy.id.clone(), direction, index: rule.index };
-                origins.rules.insert(rule.id, origin);
-            }
-        }
+        origins.note(cluster, &self.parts);
     }
 }
 
@@ -104,15 +113,12 @@ impl Engine {
     }
 
     fn judge(&mut self, address: IpAddr, pod: &Arc<Pod>) -> Local {
-        let mut judged = |direction| {
-            let (governing, subject_ports) = plan::governed(&self.cluster, pod, direction)?;
-            let family = Family::of(&address);
-            let request =
-                ChainRequest { direction, family, governing: &governing, subject_ports: &subject_ports };
-            Some(self.enter_chain(address, &request))
-        };
-        let (ingress, egress) = (judged(Direction::Ingress), judged(Direction::Egress));
-        let (ingress, egress) = plan::verdicts(ingress, egress);
+        let judged = Direction::BOTH.map(|direction| Judged::of(&self.cluster, pod, direction));
+        let seats = seats(Family::of(&address), &judged, self.cluster.refused());
+        let [ingress, egress] = seats.map(|seat| match seat {
+            Seat::Fixed(verdict) => verdict,
+            Seat::Chain(request) => self.enter_chain(address, &request),
+        });
         Local { owner: Some(pod.uid.clone()), ingress, egress }
     }
 
@@ -144,11 +150,8 @@ impl Engine {
         }
     }
 
-    fn enter_chain(&mut self, address: IpAddr, request: &ChainRequest<'_>) -> Verdict {
+    fn enter_chain(&mut self, address: IpAddr, request: &Request<'_>) -> Verdict {
         let name = request.name();
-        if self.cluster.refused().contains(&name) {
-            return Verdict::Goto(names::refused());
-        }
         if !self.chains.contains_key(&name) {
             let compiled = request.compile(&self.options);
             self.add_chain(&name, request, compiled);
@@ -159,24 +162,17 @@ impl Engine {
         Verdict::Goto(name)
     }
 
-    fn add_chain(&mut self, name: &ChainName, request: &ChainRequest<'_>, compiled: Compiled) {
+    fn add_chain(&mut self, name: &ChainName, request: &Request<'_>, compiled: Compiled) {
         let mut constants = Vec::new();
         for (set, constant) in &compiled.constants {
             self.keep_constant(set, constant);
             constants.push(set.clone());
         }
         let groups =
-            compiled.groups.iter().map(|group| self.join_group(group, request.family, name)).collect();
-        let lists = compiled.lists.iter().map(|list| self.join_list(list, request.family, name)).collect();
-        let policies = request.governing.policies().map(|policy| policy.id.clone()).collect();
-        let live = LiveChain {
-            users: BTreeSet::new(),
-            parts: compiled.chains.keys().cloned().collect(),
-            groups,
-            lists,
-            constants,
-            origin: ChainOrigin { direction: request.direction, policies },
-        };
+            compiled.groups.iter().map(|group| self.join_group(group, request.family(), name)).collect();
+        let lists = compiled.lists.iter().map(|list| self.join_list(list, request.family(), name)).collect();
+        let parts = ChainOrigin::all(request, &compiled);
+        let live = LiveChain { users: BTreeSet::new(), parts, groups, lists, constants };
         for (part, chain) in compiled.chains {
             self.recorder.put_chain(&part, chain);
         }
@@ -200,7 +196,7 @@ impl Engine {
 
     fn drop_chain(&mut self, name: &ChainName) {
         let Some(live) = self.chains.remove(name) else { return };
-        for part in &live.parts {
+        for part in live.parts.keys() {
             self.recorder.drop_chain(part);
         }
         for set in &live.groups {
@@ -212,6 +208,9 @@ impl Engine {
         for set in &live.constants {
             self.release_constant(set);
         }
+        self.retired.extend(live.parts);
+        let surplus = self.retired.len().saturating_sub(RETIRED);
+        drop(self.retired.drain(..surplus));
     }
 
     /// One more looks at a set that never changes.

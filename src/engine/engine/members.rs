@@ -81,7 +81,7 @@ impl Engine {
         let joined: Vec<&Key> = is.iter().filter(|key| !was.contains(key)).collect();
         left.iter().for_each(|key| self.recorder.take(set, key));
         joined.iter().for_each(|key| self.recorder.put(set, (*key).clone(), Value::Member));
-        self.tighten(set, &left, |_| true);
+        self.tighten(set, &left, LiveChain::refuses);
         self.tighten(set, &joined, LiveChain::may_deny_peers);
         if !left.is_empty() {
             self.tighten_doors(set);

@@ -6,7 +6,7 @@ use podwall_ruleset::packet::Transport;
 use serde::Serialize;
 
 use crate::cluster::Cluster;
-use crate::model::{Action, Direction, Peer, Peers, Pod, PolicyRule, PortMatch, PortSpec, Ports};
+use crate::model::{Action, Direction, Network, Peer, Peers, Pod, PolicyRule, PortMatch, PortSpec, Ports};
 use crate::resolve::Governing;
 
 use super::words;
@@ -30,6 +30,24 @@ pub(super) struct Asked<'a> {
     pub(super) pod: Option<&'a Pod>,
     pub(super) address: IpAddr,
     pub(super) transport: Transport,
+}
+
+impl<'a> Asked<'a> {
+    /// The other end; a pod of the host's network is no peer by its labels (H1).
+    pub(super) fn of(pod: Option<&'a Pod>, address: IpAddr, transport: Transport) -> Self {
+        Self { pod: pod.filter(|pod| pod.network == Network::Own), address, transport }
+    }
+}
+
+/// Does the rule speak of it?
+pub(super) fn fits(
+    cluster: &Cluster,
+    rule: &PolicyRule,
+    direction: Direction,
+    subject: &Pod,
+    asked: Asked<'_>,
+) -> bool {
+    peer_fits(cluster, rule, asked) && ports_fit(rule, direction, subject, asked)
 }
 
 /// A matching peer with the wrong port is nearer than a matching port with the wrong peer; both beat nothing.

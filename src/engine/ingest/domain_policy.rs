@@ -5,10 +5,11 @@ use podwall_crd::LabelSelector;
 use podwall_crd::csv::{ANNOTATION, Variables};
 use podwall_crd::domain_policy::PrivateAnswers;
 use podwall_crd::meta::ObjectMeta;
-use podwall_crd::read::{self, DomainOrder, DomainPortOrder, DomainRuleOrder};
+use podwall_crd::read::{self, DomainOrder, DomainPortOrder, DomainRuleOrder, Reader};
 use podwall_ruleset::{Digest, PortRange, Protocol, RuleId};
 use serde_json::{Value, json};
 
+use crate::model::ban::Mode;
 use crate::model::domain::Private;
 use crate::model::{
     Action, Direction, DnsServer, IpBlock, NameList, NamePattern, Peer, PeerSelector, Peers, Policy,
@@ -17,7 +18,7 @@ use crate::model::{
 use crate::warning::{ObjectRef, Warning};
 
 use super::ban::{selector, warnings};
-use super::{Ingested, raw};
+use super::{Ingested, marks, raw};
 
 /// Where the cluster's DNS lives, by the names that every installer gives it (kubernetes/kubernetes,
 /// `cluster/addons/dns`).
@@ -30,7 +31,10 @@ pub fn domain_policy(object: &Value) -> Result<Ingested, Warning> {
     let named = raw::named(object, PolicyKind::DomainPolicy.as_str())?;
     let read = read::domain_policy(object);
     let policy = policy(&named, &read.asks);
-    Ok(Ingested { policy, warnings: warnings(&named, read.problems) })
+    let mut marks = Reader::default();
+    marks::enforced(&mut marks, object);
+    let problems = read.problems.into_iter().chain(marks.finish()).collect();
+    Ok(Ingested { policy, warnings: warnings(&named, problems) })
 }
 
 /// What a pod's own annotations ask for. What is unclear in them shuts the pod in, and is told.
@@ -88,6 +92,7 @@ fn policy(named: &ObjectRef, order: &DomainOrder) -> Policy {
         uid: Text::clone(&named.uid),
         digest,
         priority: 0,
+        mode: Mode::Enforce,
         subject: PeerSelector {
             scope: Scope::Named(Text::clone(&named.namespace)),
             pods: selector(&order.pods),

@@ -17,7 +17,7 @@ use crate::warning::{ObjectRef, Warning};
 
 use super::pod::protocol;
 use super::raw::named;
-use super::{Ingested, ban};
+use super::{Ingested, ban, marks};
 
 /// Sets of one family that one policy may need. The kernel finds a set by walking all sets of the table: 2,000 load in
 /// 0.2 s, 20,000 in 22 s during which nobody on the node can change a rule (measured), and a policy of 7 kB can ask
@@ -38,11 +38,13 @@ pub fn network_policy(raw: &Value) -> Result<Ingested, Warning> {
         kind: PolicyKind::NetworkPolicy,
     };
     let digest = body.digest(&object);
+    let mode = marks::mode(&mut reader, raw);
     let policy = Policy {
         id,
         uid: object.uid.clone(),
         digest,
         priority: 0,
+        mode,
         subject: PeerSelector { scope: Scope::Named(object.namespace.clone()), pods: body.subject },
         ingress: body.ingress,
         egress: body.egress,

@@ -3,11 +3,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use podwall_crd::Pod;
+use podwall_crd::meta::ObjectMeta;
 use podwall_crd::upstream::pod::{Container, PodSpec, PodStatus};
 use podwall_ruleset::{Family, Protocol};
 
 use crate::model::service::HostPort;
-use crate::model::{self, Life, NamedPort, Network, NodeName, Text};
+use crate::model::{self, Life, NamedPort, Network, NodeName, Text, Workload};
 use crate::warning::Warning;
 
 use super::domain_policy::of_annotations;
@@ -46,8 +47,21 @@ pub fn pod(pod: &Pod) -> Result<(model::Pod, Vec<Warning>), Warning> {
         ports: named_ports(&spec),
         host_ports: host_ports(&spec),
         own: own.map(Arc::new),
+        workload: workload(meta),
     };
     Ok((pod, warnings))
+}
+
+/// Its controller. A ReplicaSet's name is its Deployment's with the hash that is a label of its pods
+/// (`deployment_util.go`); nobody knows it by its own.
+fn workload(meta: &ObjectMeta) -> Option<Workload> {
+    let owner = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    let hash = meta.labels.iter().flatten().find(|(key, _)| *key == "pod-template-hash");
+    let deployment = hash.and_then(|(_, hash)| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
+    Some(match deployment.filter(|_| owner.kind == "ReplicaSet") {
+        Some(name) => Workload { kind: Text::from("Deployment"), name: Text::from(name) },
+        None => Workload { kind: Text::from(owner.kind.as_str()), name: Text::from(owner.name.as_str()) },
+    })
 }
 
 /// At most one of each family. A `podIP` that does not lead the list is believed alone, as the API server does for

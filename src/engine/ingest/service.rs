@@ -34,7 +34,6 @@ pub fn service(service: &Service) -> Result<model::Service, Warning> {
     });
     let inside = spec.cluster_ips.into_iter().flatten().chain(spec.cluster_ip);
     Ok(model::Service {
-        inside: inside.filter_map(|text| address(&text)).collect(),
         id: Named { namespace: namespace_of(meta), name: Text::from(name) },
         labels: labels(meta),
         pods,
@@ -43,6 +42,8 @@ pub fn service(service: &Service) -> Result<model::Service, Warning> {
             .chain(spec.external_ips.into_iter().flatten())
             .filter_map(|text| address(&text))
             .collect(),
+        // A Service without one says "None".
+        inside: inside.filter_map(|text| address(&text)).collect(),
     })
 }
 

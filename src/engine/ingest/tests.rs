@@ -6,6 +6,7 @@ mod random;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::ban::Mode;
 use crate::model::{Life, Network, Peer, Peers, PolicyRule, Ports};
 
 fn policy_of(spec: &Value) -> Value {
@@ -88,6 +89,32 @@ fn an_unknown_field_of_the_spec_isolates_the_whole_namespace_both_ways() {
         assert_eq!((policy.ingress, policy.egress), (Some(Vec::new()), Some(Vec::new())), "{spec}");
         assert!(policy.subject.pods.is_everything(), "{spec}");
     }
+}
+
+#[test]
+fn only_the_very_word_takes_a_policy_out_of_force() {
+    let read = |annotations: Value| {
+        let mut raw = policy_of(&json!({}));
+        raw["metadata"]["annotations"] = annotations;
+        let Ingested { policy, warnings } = network_policy(&raw).expect("it has a name");
+        (policy.mode, warnings.into_iter().map(|warning| warning.field).collect::<Vec<_>>())
+    };
+    let mark = |word: Value| read(json!({"podwall.dev/mode": word, "example.com/mode": "audit"}));
+    assert_eq!(mark(json!("audit")), (Mode::Audit, vec![]));
+    assert_eq!(mark(json!("enforce")), (Mode::Enforce, vec![]));
+    assert_eq!(mark(json!(null)), (Mode::Enforce, vec![]));
+    for odd in
+        ["Audit", " audit", "audit ", "off", "true", ""].map(Value::from).into_iter().chain([json!(true)])
+    {
+        let told = vec!["metadata.annotations[podwall.dev/mode]".to_owned()];
+        assert_eq!(mark(odd.clone()), (Mode::Enforce, told), "{odd}");
+    }
+    for none in [json!(null), json!({}), json!({"example.com/x": "y"})] {
+        assert_eq!(read(none), (Mode::Enforce, vec![]));
+    }
+    assert_eq!(read(json!("audit")), (Mode::Enforce, vec!["metadata.annotations".to_owned()]));
+    let misspelt = vec!["metadata.annotations[podwall.dev/mod]".to_owned()];
+    assert_eq!(read(json!({"podwall.dev/mod": "audit"})), (Mode::Enforce, misspelt));
 }
 
 #[test]

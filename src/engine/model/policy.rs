@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use podwall_ruleset::{Digest, RuleId};
 
 use super::Text;
+use super::ban::Mode;
 use super::domain::NameList;
 use super::port::Ports;
 use super::selector::PeerSelector;
@@ -109,6 +110,8 @@ pub struct Policy {
     pub digest: Digest,
     /// Lower goes first; 0 in the namespace tier.
     pub priority: i32,
+    /// Whether it is enforced, or only what it would refuse is recorded.
+    pub mode: Mode,
     /// Whom it governs.
     pub subject: PeerSelector,
     /// `None`: says nothing about ingress. In the namespace tier, `Some` isolates.

@@ -85,7 +85,7 @@ impl Forged {
         })?
     }
 
-    fn encode(&self) -> Result<Vec<u8>, std::io::Error> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, std::io::Error> {
         let ip = match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 PacketBuilder::ipv4(source.octets(), destination.octets(), HOPS)

@@ -19,6 +19,7 @@
 //! ```
 
 mod error;
+mod flood;
 mod flow;
 mod forge;
 mod host;
@@ -35,6 +36,7 @@ mod socket;
 mod sysctl;
 
 pub use error::LabError;
+pub use flood::{Flood, Poured, unsent};
 pub use flow::{Exchange, Flow};
 pub use forge::{Forged, Payload};
 pub use host::Host;

@@ -136,7 +136,7 @@ impl Ground {
     pub fn start_proxy(&mut self) {
         let netns = self.rig.lab.node("east").unwrap().netns().clone();
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
-        command.arg("dns").arg("--state-dir").arg(self.agents.state("east")).args(&self.flags);
+        command.arg("dns").arg("--state-dir").arg(self.agents.state_dir("east")).args(&self.flags);
         self.proxy = Some(Running::start(&netns, &mut command));
         let until = Instant::now() + Duration::from_secs(10);
         while !self.is_taken() {
@@ -161,7 +161,7 @@ impl Ground {
     pub fn told(&self, pod: &str) -> Vec<Value> {
         let netns = self.rig.lab.node("east").unwrap().netns();
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
-        command.args(["domains", pod, "--output", "json", "--state-dir"]).arg(self.agents.state("east"));
+        command.args(["domains", pod, "--output", "json", "--state-dir"]).arg(self.agents.state_dir("east"));
         let output = netns.run(|| command.output()).unwrap().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()

@@ -110,8 +110,13 @@ impl Agents {
         self.running.insert(node.to_owned(), child);
     }
 
-    /// Where a node's agent keeps its sockets.
-    pub fn state(&self, node: &str) -> &Path {
+    /// The process of a node's agent.
+    pub fn pid(&self, node: &str) -> u32 {
+        self.running[node].id()
+    }
+
+    /// Where the agent of a node keeps its control socket.
+    pub fn state_dir(&self, node: &str) -> &Path {
         self.nodes[node].1.path()
     }
 

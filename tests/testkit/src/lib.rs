@@ -4,5 +4,6 @@ pub mod apiserver;
 pub mod dnat;
 pub mod naive;
 pub mod objects;
+pub mod process;
 pub mod skip;
 pub mod world;

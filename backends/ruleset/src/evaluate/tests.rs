@@ -172,6 +172,23 @@ fn counting_and_logging_decide_nothing() {
     assert_eq!(decision(vec![("forward", vec![drop])]), dropped("forward", "record"));
 }
 
+#[test]
+fn a_chain_that_records_and_goes_on_would_drop_and_one_that_drops_does() {
+    let meter =
+        Meter { set: set("n_meter4"), key: Lookup::Address(Family::V4, Side::Source), rate: 1, burst: 1 };
+    let log = Log { group: 64, prefix: "podwall:".to_owned(), snaplen: 96, meter };
+    let effect = Effect { count: Count::No, log: Some(log), outcome: Outcome::Continue };
+    let record = || Rule { id: id("record"), matches: vec![], effect: effect.clone() };
+    let ruleset = table(vec![
+        ("audit", vec![record()]),
+        ("deny", vec![record(), rule(vec![], Verdict::Drop)]),
+        ("forward", vec![rule(vec![], jump("audit")), rule(vec![], jump("deny"))]),
+    ]);
+    let trace = evaluate(&ruleset, &syn());
+    assert_eq!(trace.decision, dropped("deny", "rule"));
+    assert_eq!(trace.would_drop().collect::<Vec<_>>(), [&chain("audit")]);
+}
+
 /// Does a packet answer the question with yes?
 fn asked(question: Match, packet: &Packet) -> bool {
     let drop = named("yes", vec![question], Verdict::Drop);

@@ -88,6 +88,7 @@ impl<'a, V: View> Walker<'a, '_, V> {
 
     fn taken(&self, rule: &Rule) -> Taken {
         match &rule.effect.outcome {
+            Outcome::Continue if rule.effect.log.is_some() => Taken::Recorded,
             Outcome::Continue => Taken::Continued,
             Outcome::Verdict(verdict) => Taken::Gave(verdict.clone()),
             Outcome::Map(lookup, map) => {

@@ -112,6 +112,15 @@ impl<'a> Ground<'a> {
         }
     }
 
+    /// Does the verdict let every packet through, as far as its map is asked?
+    pub(super) fn opens(verdict: &Verdict) -> bool {
+        match verdict {
+            Verdict::Return => true,
+            Verdict::Goto(chain) | Verdict::Jump(chain) => chain.only_audits(),
+            Verdict::Accept | Verdict::Drop | Verdict::Reject(_) => false,
+        }
+    }
+
     /// Does a packet whose address the map does not hold pass on, whatever else it is? Not where a closing set may
     /// catch it behind the map, nor where the rules behind it change. Sets of interfaces behind an ingress map do not
     /// count: what is asked there is only for addresses no pod has (groups, link-local, broadcast).

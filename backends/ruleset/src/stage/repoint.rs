@@ -107,7 +107,7 @@ const fn verdict(value: &Value) -> Option<&Verdict> {
 impl Move<'_> {
     fn slope(&self, ground: &Ground<'_>, openness: Openness) -> Slope {
         let open = |value: Option<&Verdict>| match value {
-            Some(verdict) => *verdict == Verdict::Return,
+            Some(verdict) => Ground::opens(verdict),
             None => openness.absent(self),
         };
         let shut = |value: Option<&Verdict>| value.is_some_and(Ground::shuts);

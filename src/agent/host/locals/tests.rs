@@ -22,6 +22,7 @@ fn pod(node: &str) -> Change {
         ports: Vec::new(),
         host_ports: Vec::new(),
         own: None,
+        workload: None,
     })
 }
 

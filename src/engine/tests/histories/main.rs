@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on shall say so and stop"
 )]
+mod audit;
 mod barriers;
 mod event;
 mod objects;

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::barriers;
+use podwall_engine::model::ban::Mode;
 use podwall_engine::model::domain::{NameList, NamePattern, Private};
 use podwall_engine::model::{
     Action, Attachment, Labels, Life, Links, NamedPort, Network, Node, NodeName, Peer, PeerSelector, Peers,
@@ -59,6 +60,7 @@ pub(crate) fn pod(uid: usize, namespace: usize, v4: usize, v6: usize, life: Life
         ports: Vec::new(),
         host_ports: Vec::new(),
         own: None,
+        workload: None,
     }
 }
 
@@ -178,14 +180,20 @@ fn rules(peer_key: &'static str) -> impl Strategy<Value = Value> {
 pub(crate) fn any_policy() -> impl Strategy<Value = Policy> {
     let types =
         select(vec![json!(null), json!(["Ingress"]), json!(["Egress"]), json!(["Ingress", "Egress"])]);
-    (select(NAMESPACES.to_vec()), select(POLICIES.to_vec()), selector(), types, rules("from"), rules("to"))
-        .prop_map(|(namespace, name, subject, types, ingress, egress)| {
+    let rules = (rules("from"), rules("to"));
+    (select(NAMESPACES.to_vec()), select(POLICIES.to_vec()), selector(), types, mode(), rules).prop_map(
+        |(namespace, name, subject, types, mode, (ingress, egress))| {
             let raw = json!({
                 "metadata": {"namespace": namespace, "name": name, "uid": format!("uid-{name}")},
                 "spec": {"podSelector": subject, "policyTypes": types, "ingress": ingress, "egress": egress},
             });
-            ingest::network_policy(&raw).unwrap().policy
-        })
+            Policy { mode, ..ingest::network_policy(&raw).unwrap().policy }
+        },
+    )
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    select(vec![Mode::Enforce, Mode::Enforce, Mode::Audit])
 }
 
 const DOMAINS: [&str; 3] = ["a.example", "*.a.example", "b.example"];
@@ -236,8 +244,8 @@ pub(crate) fn any_cluster_policy() -> impl Strategy<Value = Policy> {
     ]);
     let tier = select(vec![Tier::Admin, Tier::Baseline]);
     let rules = || prop::option::of(prop::collection::vec(cluster_rule(), 0..3));
-    (tier, select(POLICIES.to_vec()), 0..3_i32, scope, rules(), rules()).prop_map(
-        |(tier, name, priority, scope, ingress, egress)| {
+    (tier, select(POLICIES.to_vec()), 0..3_i32, scope, mode(), (rules(), rules())).prop_map(
+        |(tier, name, priority, scope, mode, (ingress, egress))| {
             let number = |rules: Option<Vec<PolicyRule>>, word: &str| {
                 rules.map(|rules| {
                     let numbered = rules.into_iter().enumerate().map(|(index, rule)| PolicyRule {
@@ -259,6 +267,7 @@ pub(crate) fn any_cluster_policy() -> impl Strategy<Value = Policy> {
                 uid: "".into(),
                 digest: Digest::of([format!("{tier:?} {name} {ingress:?} {egress:?}")]),
                 priority,
+                mode,
                 subject: PeerSelector { scope, pods: Selector::everything() },
                 ingress,
                 egress,

@@ -158,6 +158,8 @@ impl Witness {
                 |address: &IpAddr| update.tightened.contains(address) || update.released.contains(address);
             let fine = match chain.as_str() {
                 "pending" | "forged" => true,
+                // A pod's chain or a door's keeper.
+                "refused" if update.barred == Barred::Tighter => true,
                 barrier if barrier.starts_with(['b', 'd']) => update.barred == Barred::Tighter,
                 _ => named(&packet.source) || named(&packet.destination),
             };

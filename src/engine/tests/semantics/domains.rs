@@ -257,3 +257,17 @@ fn annotations_of_a_pod_say_what_a_policy_for_it_alone_would() {
     assert!(warnings[0].problem.contains("hosts_csv names no host"), "{warnings:?}");
     assert!(!world.open("x/a", "outside", "tcp/1") && !world.open("y/a", "x/a", "tcp/80"));
 }
+
+#[test]
+fn a_policy_that_names_domains_is_enforced_though_it_asks_to_be_audited() {
+    let mut world = World::standard();
+    let mut one = domain_policy("x/one", ONE);
+    one["metadata"]["annotations"] = json!({"podwall.dev/mode": "audit"});
+    let ingested = ingest::domain_policy(&one).unwrap();
+    let told: Vec<(String, String)> =
+        ingested.warnings.into_iter().map(|warning| (warning.field, warning.problem)).collect();
+    let problem = "names cannot be audited; the policy is enforced".to_owned();
+    assert_eq!(told, [("metadata.annotations[podwall.dev/mode]".to_owned(), problem)]);
+    world.change(&Change::Policy(ingested.policy));
+    assert!(!world.open("x/a", "outside", "tcp/443") && world.open("x/b", "outside", "tcp/443"));
+}

@@ -9,6 +9,7 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on shall say so and stop"
 )]
+mod audit;
 mod connections;
 mod decoding;
 mod domains;

@@ -196,6 +196,31 @@ fn one_pod_in_both_directions_is_one_commit() {
 }
 
 #[test]
+fn policies_that_are_audited_are_enforced_in_one_commit_and_so_the_other_way() {
+    let mut recorder = node();
+    recorder.put_chain(&chain("ai4_x"), Chain { base: None, rules: vec![] });
+    recorder.put_chain(&chain("ae4_x"), Chain { base: None, rules: vec![] });
+    let seats = |recorder: &mut Recorder, prefix: &str, policy: &str| {
+        for last in [1, 2] {
+            seat(recorder, "in4", last, goto(&format!("{prefix}i4_{policy}")));
+            seat(recorder, "eg4", last, goto(&format!("{prefix}e4_{policy}")));
+        }
+    };
+    seats(&mut recorder, "a", "x");
+    recorder.take_delta();
+    recorder.put_chain(&chain("i4_new"), denying());
+    recorder.put_chain(&chain("e4_new"), denying());
+    seats(&mut recorder, "", "new");
+    assert_eq!(kinds(&mut recorder), [StageKind::Shrink, StageKind::Repoint]);
+    seats(&mut recorder, "a", "x");
+    recorder.drop_chain(&chain("i4_new"));
+    recorder.drop_chain(&chain("e4_new"));
+    assert_eq!(kinds(&mut recorder), [StageKind::Grow, StageKind::Reap]);
+    seats(&mut recorder, "", "one");
+    assert_eq!(kinds(&mut recorder), [StageKind::Shrink], "what stands is pointed at at once");
+}
+
+#[test]
 fn a_pending_pod_is_let_go_while_others_learn_of_it() {
     let mut recorder = node();
     seat(&mut recorder, "in4", 1, goto("pending"));
