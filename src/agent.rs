@@ -298,12 +298,14 @@ impl Agent {
         let told = events.clone();
         let (classroom, lectern) = domains::classroom(&self.settings.state_dir);
         let drops::Ends { onward, taken, live } = self.drops(&mut tasks)?;
-        let planner = self.planner(feeds, events, self.reporter(&mut tasks), (classroom, onward));
+        let sheet = self.reporter(&mut tasks);
+        let people = domains::People { events: told, sheet: sheet.clone() };
+        let planner = self.planner(feeds, events, sheet, (classroom, onward));
         tasks.spawn(async move {
             planner.run(received, outcomes, taken).await;
             "planner"
         });
-        let dns = domains::serve(doors.dns, lectern, inputs, told);
+        let dns = domains::serve(doors.dns, lectern, inputs, people);
         tasks.spawn(async move {
             dns.await;
             "socket of the DNS proxy"

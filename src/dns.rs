@@ -20,6 +20,7 @@ pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod teaching;
+pub mod troubles;
 pub mod upstream;
 pub mod words;
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::api::DynamicObject;
 use podwall_crd::ResourceVersion;
-use podwall_crd::node_report::{NodeReportSpec, ReportedKind};
+use podwall_crd::node_report::NodeReportSpec;
 use serde::Deserialize as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -254,12 +254,10 @@ impl Operator {
                 self.fleet.report_gone(&name);
                 true
             }
-            Heard::Gone(Collection::Bans, namespace, name) => {
-                self.ledger.gone(&Key { kind: ReportedKind::Ban, namespace, name });
-                false
-            }
-            Heard::Gone(Collection::Exposures, namespace, name) => {
-                self.ledger.gone(&Key { kind: ReportedKind::ServiceExposure, namespace, name });
+            Heard::Gone(collection, namespace, name) => {
+                if let Some(kind) = collection.reported() {
+                    self.ledger.gone(&Key { kind, namespace, name });
+                }
                 false
             }
             Heard::Complete(collection) => {
@@ -282,16 +280,10 @@ impl Operator {
                 self.fleet.node(name, Node { labels, born })
             }
             Collection::Reports => self.report(&name, &object),
-            Collection::Bans | Collection::Exposures => {
-                let key = Key {
-                    kind: if collection == Collection::Bans {
-                        ReportedKind::Ban
-                    } else {
-                        ReportedKind::ServiceExposure
-                    },
-                    namespace: object.metadata.namespace.clone().unwrap_or_default(),
-                    name,
-                };
+            Collection::Bans | Collection::Exposures | Collection::Domains => {
+                let Some(kind) = collection.reported() else { return false };
+                let key =
+                    Key { kind, namespace: object.metadata.namespace.clone().unwrap_or_default(), name };
                 let Some((key, object)) = Object::read(object, self.ledger.get(&key)) else { return false };
                 self.ledger.put(key, object, Instant::now())
             }

@@ -79,4 +79,6 @@ pub mod kinds {
     pub const ENFORCED: &str = "Enforced";
     /// Its time is over; no node enforces it any more.
     pub const EXPIRED: &str = "Expired";
+    /// Every name that pods asked for has addresses, and no more than a pod may learn.
+    pub const RESOLVED: &str = "Resolved";
 }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const MOST_EXCEPTIONS: usize = 50;
 /// At most this many bans are told with their hits.
 pub const MOST_HITS: usize = 50;
+/// At most this many names are told of.
+pub const MOST_NAMES: usize = 50;
 
 /// What the agent of the node of the same name reports. There is no `status`: the whole object is the agent's word,
 /// and nobody else may write it.
@@ -88,6 +90,10 @@ pub struct NodeReportSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub hits: Vec<BanHits>,
+    /// Names of DomainPolicies that pods of the node use and do not get as they should.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub names: Vec<NameReport>,
     /// When this report was made, RFC 3339. Reports are made when something changed: an old one is no sign of trouble.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -105,6 +111,8 @@ pub enum ReportedKind {
     ServiceExposure,
     /// `k8s.sers.dev` Ktban.
     Ktban,
+    /// `podwall.dev` DomainPolicy.
+    DomainPolicy,
 }
 
 /// How far an agent has come with one kind.
@@ -178,4 +186,32 @@ pub struct BanHits {
     /// Packets that met its addresses, as long as the kernel and this agent remember. Bans that overlap share them.
     #[schemars(range(min = 0))]
     pub packets: i64,
+}
+
+/// A name that pods of the node use and do not get as they should.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NameReport {
+    /// Namespace of the policy that allows it.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// That policy.
+    #[schemars(length(min = 1, max = 253))]
+    pub policy: String,
+    /// The name.
+    #[schemars(length(min = 1, max = 255))]
+    pub name: String,
+    /// What is wrong with it.
+    pub trouble: NameTrouble,
+}
+
+/// What may be wrong with a name.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub enum NameTrouble {
+    /// It was asked for, and never had an address.
+    Unresolved,
+    /// It has more addresses than a pod may learn.
+    AtCapacity,
 }

@@ -3,7 +3,7 @@
 //! Owns two promises. A pod is judged by a policy that names domains only after the proxy takes its queries, or did
 //! not say so within a moment: else its first answer would go past. And what was learned survives the agent: the
 //! kernel holds it, and `<state-dir>/readers` says which pod each address was, so that nobody inherits it.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use podwall_crd::node_report::NameReport;
 use podwall_engine::readers::Book;
 use podwall_engine::{Lesson, ObjectRef, Warning};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -19,7 +20,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::input::{Input, Inputs};
-use crate::dns::words::{Asked, SOCKET, Said};
+use super::node_report::Sheet;
+use crate::dns::words::{Asked, Named, SOCKET, Said};
 use crate::telemetry::events::Events;
 
 /// The file of readers in the state folder.
@@ -119,17 +121,42 @@ pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Where people hear of names.
+#[derive(Debug, Clone)]
+pub struct People {
+    /// What a pod does not get.
+    pub events: Events,
+    /// What is wrong with names.
+    pub sheet: Sheet,
+}
+
+/// Names in trouble, by the policies that allow them now.
+fn reports(names: &[Named], book: &Book) -> Vec<NameReport> {
+    let of = |named: &Named| -> BTreeSet<NameReport> {
+        let lists = named.lists.iter().filter_map(|list| book.lists.get(list));
+        let policies = lists.flat_map(|list| &list.policies).filter_map(|policy| policy.split_once('/'));
+        let report = |(namespace, policy): (&str, &str)| NameReport {
+            namespace: namespace.to_owned(),
+            policy: policy.to_owned(),
+            name: named.name.clone(),
+            trouble: named.trouble,
+        };
+        policies.map(report).collect()
+    };
+    names.iter().flat_map(of).collect()
+}
+
 /// Talks with every proxy that comes, until the task is dropped.
-pub async fn serve(listener: UnixListener, lectern: Lectern, inputs: Inputs, events: Events) {
+pub async fn serve(listener: UnixListener, lectern: Lectern, inputs: Inputs, people: People) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (lectern, inputs, events) = (lectern.clone(), inputs.clone(), events.clone());
+                let (lectern, inputs, people) = (lectern.clone(), inputs.clone(), people.clone());
                 tokio::spawn(async move {
                     let proxies = Arc::clone(&lectern.proxies);
                     proxies.fetch_add(1, Ordering::Relaxed);
                     tracing::info!("a DNS proxy is there");
-                    if let Err(error) = talk(stream, lectern, &inputs, &events).await {
+                    if let Err(error) = talk(stream, lectern, &inputs, &people).await {
                         tracing::info!(%error, "the DNS proxy is gone");
                     }
                     proxies.fetch_sub(1, Ordering::Relaxed);
@@ -143,7 +170,7 @@ pub async fn serve(listener: UnixListener, lectern: Lectern, inputs: Inputs, eve
     }
 }
 
-async fn talk(stream: UnixStream, mut lectern: Lectern, inputs: &Inputs, events: &Events) -> io::Result<()> {
+async fn talk(stream: UnixStream, mut lectern: Lectern, inputs: &Inputs, people: &People) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).lines();
     let (answers, mut answered) = mpsc::unbounded_channel();
@@ -153,7 +180,7 @@ async fn talk(stream: UnixStream, mut lectern: Lectern, inputs: &Inputs, events:
             line = lines.next_line() => {
                 let Some(line) = line? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
                 let asked = serde_json::from_str(&line).map_err(io::Error::other)?;
-                hear(asked, (inputs, events), &answers).await?;
+                hear(asked, (inputs, people, &lectern), &answers).await?;
                 continue;
             }
             answer = answered.recv() => match answer {
@@ -177,7 +204,7 @@ async fn talk(stream: UnixStream, mut lectern: Lectern, inputs: &Inputs, events:
 
 async fn hear(
     asked: Asked,
-    (inputs, events): (&Inputs, &Events),
+    (inputs, people, lectern): (&Inputs, &People, &Lectern),
     answers: &mpsc::UnboundedSender<Said>,
 ) -> io::Result<()> {
     match asked {
@@ -186,7 +213,11 @@ async fn hear(
             let object =
                 ObjectRef { kind: "Pod", namespace: namespace.into(), name: name.into(), uid: uid.into() };
             tracing::info!(pod, "{problem}");
-            events.tell(&Warning { object, field: "DNS".to_owned(), problem });
+            people.events.tell(&Warning { object, field: "DNS".to_owned(), problem });
+            Ok(())
+        }
+        Asked::Names { names } => {
+            people.sheet.names(reports(&names, &lectern.pages.borrow().book));
             Ok(())
         }
         Asked::Read { revision } => inputs.send(Input::BookRead(revision)).await.map_err(io::Error::other),

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
-use podwall_crd::node_report::{BanHits, Exception, MOST_EXCEPTIONS, MOST_HITS, Mark, NodeReportSpec};
+use podwall_crd::node_report::{
+    BanHits, Exception, MOST_EXCEPTIONS, MOST_HITS, MOST_NAMES, Mark, NameReport, NodeReportSpec,
+};
 use podwall_crd::{NodeReport, ResourceVersion};
 use podwall_engine::NodeName;
 use tokio::sync::Notify;
@@ -50,6 +52,7 @@ struct Content {
     marks: ByKind,
     exceptions: Vec<Exception>,
     hits: Vec<BanHits>,
+    names: Vec<NameReport>,
     nodes: usize,
 }
 
@@ -71,6 +74,11 @@ impl Sheet {
     /// How often bans were hit.
     pub fn hits(&self, hits: Vec<BanHits>) {
         self.change(|content| content.hits = hits);
+    }
+
+    /// Which names pods do not get as they should.
+    pub fn names(&self, names: Vec<NameReport>) {
+        self.change(|content| content.names = names);
     }
 
     /// How many nodes share the API server.
@@ -160,6 +168,7 @@ impl Writer {
                 exceptions: content.exceptions.iter().take(MOST_EXCEPTIONS).map(shortened).collect(),
                 exception_count: number(content.exceptions.len()),
                 hits: most_hit(content.hits.clone()),
+                names: content.names.iter().take(MOST_NAMES).cloned().collect(),
                 reported_at: None,
             },
         }

@@ -196,6 +196,7 @@ fn exception(warning: &Warning, reason: ExceptionReason) -> Option<Exception> {
         "Ban" => ReportedKind::Ban,
         "ServiceExposure" => ReportedKind::ServiceExposure,
         "Ktban" => ReportedKind::Ktban,
+        "DomainPolicy" => ReportedKind::DomainPolicy,
         _ => return None,
     };
     Some(Exception {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hickory_proto::op::ResponseCode;
+use podwall_crd::node_report::NameTrouble;
 use podwall_engine::model::DomainName;
 use podwall_engine::readers::Reader;
 use tokio::sync::Notify;
@@ -21,8 +22,9 @@ use super::memory::Memory;
 use super::message::{self, Question, Reply};
 use super::metrics::{Metrics, Refusal};
 use super::teaching::{self, Judgement, Lifetimes};
+use super::troubles::Troubles;
 use super::upstream::{self, Transport};
-use super::words::Told;
+use super::words::{Named, Told};
 
 /// How long a query of a pod that is not in the book yet waits for the book.
 const UNKNOWN: Duration = Duration::from_secs(1);
@@ -37,6 +39,9 @@ pub struct Exchange {
     turned: Notify,
     memory: Mutex<Memory>,
     ledger: Mutex<Ledger>,
+    troubles: Mutex<Troubles>,
+    /// Names in trouble the agent was told of; `None`: it has to be told.
+    named: Mutex<Option<Vec<Named>>>,
     /// When something was told of a pod last.
     remarked: Mutex<BTreeMap<String, Instant>>,
     open: Mutex<BTreeMap<IpAddr, usize>>,
@@ -55,6 +60,8 @@ impl Exchange {
             turned: Notify::new(),
             memory: Mutex::default(),
             ledger: Mutex::default(),
+            troubles: Mutex::default(),
+            named: Mutex::default(),
             remarked: Mutex::default(),
             open: Mutex::default(),
             link,
@@ -74,6 +81,7 @@ impl Exchange {
     /// An agent is there, and may know less than the one before: everything is told once more.
     pub fn agent_came(&self) {
         self.memory().forget_all();
+        *self.named.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.agent_is_there.store(true, Ordering::Relaxed);
     }
 
@@ -87,6 +95,19 @@ impl Exchange {
         let (pages, now) = (self.pages(), now());
         self.memory().sweep(now);
         self.ledger().sweep(now, |pod| pages.knows(pod));
+    }
+
+    /// Tells the agent of names in trouble, if they are others than it knows of.
+    pub fn tell_names(&self) {
+        if !self.agent_is_there.load(Ordering::Relaxed) {
+            return;
+        }
+        let names = self.troubles().settled(Instant::now());
+        let mut told = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref() != Some(&names) {
+            self.link.names(names.clone());
+            *told = Some(names);
+        }
     }
 
     /// What pods asked for and got.
@@ -169,6 +190,7 @@ impl Exchange {
                 return Ok(());
             }
             Judgement::Teaches(lessons) if lessons.is_empty() => {
+                self.trouble((pages, reader), question, NameTrouble::Unresolved);
                 self.note(reader, question, (Outcome::Unresolved, None), &[]);
                 return Ok(());
             }
@@ -183,11 +205,13 @@ impl Exchange {
         let missing = self.memory().missing(&lessons, wanted);
         if missing.is_empty() {
             self.metrics.known.inc();
+            self.troubles().good(question.name.as_str());
             self.note(reader, question, (Outcome::Open, None), &[]);
             return Ok(());
         }
         if self.memory().is_full(&missing) {
             tracing::warn!(pod = reader.pod, name = %question.name, "it holds as many addresses as it may");
+            self.trouble((pages, reader), question, NameTrouble::AtCapacity);
             return Err(Refusal::Full);
         }
         let opened: Vec<Open> = missing
@@ -196,10 +220,18 @@ impl Exchange {
             .collect();
         let confirmed = self.confirm(&lessons, missing, now).await;
         match confirmed {
-            Ok(()) => self.note(reader, question, (Outcome::Open, None), &opened),
+            Ok(()) => {
+                self.troubles().good(question.name.as_str());
+                self.note(reader, question, (Outcome::Open, None), &opened);
+            }
             Err(_) => self.note(reader, question, (Outcome::Refused, None), &[]),
         }
         confirmed
+    }
+
+    fn trouble(&self, (pages, reader): (&Pages, &Reader), question: &Question, what: NameTrouble) {
+        let lists = pages.allowing(reader, &question.name).map(|(id, _)| id.clone()).collect();
+        self.troubles().bad(what, question.name.as_str(), lists, Instant::now());
     }
 
     fn note(
@@ -211,12 +243,12 @@ impl Exchange {
     ) {
         let name = &question.name;
         let problem = match (outcome, &nearest) {
-            (Outcome::Open, _) => None,
+            // That it has no address is told in the status of its policy, once it is sure.
+            (Outcome::Open | Outcome::Unresolved, _) => None,
             (Outcome::Unlisted, Some(nearest)) => {
                 Some(format!("asked for {name}, which no policy lists; {nearest} comes closest"))
             }
             (Outcome::Unlisted, None) => Some(format!("asked for {name}, and no policy lists any name")),
-            (Outcome::Unresolved, _) => Some(format!("asked for {name}, which has no address")),
             (Outcome::Refused, _) => Some(format!("asked for {name}; the answer was refused")),
         };
         let new = self.ledger().note((&reader.pod, name.as_str()), outcome, nearest, open);
@@ -236,6 +268,10 @@ impl Exchange {
             remarked.insert(pod.to_owned(), now);
         }
         may
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

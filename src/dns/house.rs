@@ -62,6 +62,7 @@ impl House {
                         tracing::error!(error = &error as &dyn std::error::Error, "queries go past the proxy");
                     }
                     self.exchange.sweep();
+                    self.exchange.tell_names();
                 }
             }
         }

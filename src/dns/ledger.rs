@@ -92,6 +92,11 @@ impl Ledger {
             nearest: None,
             open: BTreeMap::new(),
         });
+        // A name of one family has no addresses of the other, and is asked for both.
+        let outcome = match (noted.outcome, outcome) {
+            (Outcome::Open, Outcome::Unresolved) => Outcome::Open,
+            (_, outcome) => outcome,
+        };
         let new = noted.queries == 0 || noted.outcome != outcome;
         noted.queries += 1;
         (noted.outcome, noted.nearest) = (outcome, nearest);
@@ -169,6 +174,8 @@ mod tests {
             ("a/two".to_owned(), 1, Outcome::Unlisted, Vec::new()),
         ];
         assert_eq!(told, wanted);
+        ledger.note(("a/one", "api.example.com"), Outcome::Unresolved, None, &[]);
+        assert_eq!(ledger.page(150)[0].outcome, Outcome::Open, "no addresses of the other family");
         assert!(ledger.page(200)[0].addresses.is_empty());
         ledger.sweep(150, |pod| pod == "a/two");
         assert_eq!(ledger.page(150).len(), 1);

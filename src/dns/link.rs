@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
 
-use super::words::{Asked, SOCKET, Said, Told};
+use super::words::{Asked, Named, SOCKET, Said, Told};
 
 /// Pause before the agent is looked for again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -32,7 +32,7 @@ type Lesson = (Vec<Told>, oneshot::Sender<()>);
 #[derive(Debug)]
 enum Request {
     Teach(Lesson),
-    Remark(Asked),
+    Say(Asked),
 }
 
 /// How others say it.
@@ -59,7 +59,13 @@ impl Link {
     pub fn remark(&self, pod: &str, uid: &str, problem: String) {
         let remark = Asked::Remark { pod: pod.to_owned(), uid: uid.to_owned(), problem };
         // The conversation never ends while the process lives.
-        let _ = self.0.send(Request::Remark(remark));
+        let _ = self.0.send(Request::Say(remark));
+    }
+
+    /// Tells of all names in trouble.
+    pub fn names(&self, names: Vec<Named>) {
+        // The conversation never ends while the process lives.
+        let _ = self.0.send(Request::Say(Asked::Names { names }));
     }
 }
 
@@ -106,8 +112,8 @@ impl Talk {
                 request = self.asked.recv() => {
                     let (lessons, reply) = match request {
                         Some(Request::Teach(lesson)) => lesson,
-                        Some(Request::Remark(remark)) => {
-                            say(&mut writer, &remark).await?;
+                        Some(Request::Say(news)) => {
+                            say(&mut writer, &news).await?;
                             continue;
                         }
                         None => return Ok(()),

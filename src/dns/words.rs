@@ -1,6 +1,8 @@
 //! What the proxy and the agent say to each other over `<state-dir>/dns.sock`: JSON, one message a line.
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use podwall_crd::node_report::NameTrouble;
 use podwall_engine::Lesson;
 use podwall_engine::model::{ListId, PodUid};
 use podwall_engine::readers::Book;
@@ -30,6 +32,11 @@ pub enum Asked {
         /// What happened.
         problem: String,
     },
+    /// Names in trouble, all of them.
+    Names {
+        /// In order of their names.
+        names: Vec<Named>,
+    },
     /// The book of this revision is in force.
     Read {
         /// Which.
@@ -58,6 +65,17 @@ pub enum Said {
         /// Which.
         ticket: u64,
     },
+}
+
+/// A name that pods do not get as they should.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// The lists that allow it.
+    pub lists: BTreeSet<String>,
+    /// What is wrong.
+    pub trouble: NameTrouble,
 }
 
 /// A lesson on the wire.

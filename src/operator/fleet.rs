@@ -4,9 +4,9 @@
 //! for each kind and node selector, so that an object costs a binary search and not a walk over all nodes: 100,000
 //! bans on 5,000 nodes are 100,000 searches.
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use podwall_crd::node_report::{BanHits, Exception, NodeReportSpec, ReportedKind};
+use podwall_crd::node_report::{BanHits, Exception, NameReport, NameTrouble, NodeReportSpec, ReportedKind};
 use podwall_crd::read::Timestamp;
 use podwall_crd::{LabelSelector, ResourceVersion};
 
@@ -39,6 +39,8 @@ pub struct Fleet {
     exceptions: BTreeMap<Key, BTreeMap<String, Told>>,
     /// Packets of each ban's UID by node, and their sum is its hits.
     hits: BTreeMap<String, BTreeMap<String, i64>>,
+    /// What is wrong with names, by policy and node.
+    names: BTreeMap<Key, BTreeMap<String, BTreeSet<(NameTrouble, String)>>>,
 }
 
 /// What one agent said last, but for what is indexed by object.
@@ -50,6 +52,7 @@ struct Report {
     opaque: bool,
     exceptions: Vec<Key>,
     hits: Vec<String>,
+    names: Vec<Key>,
     /// Since when it has had no node.
     orphaned: Option<Timestamp>,
 }
@@ -71,6 +74,7 @@ impl Fleet {
             reports: BTreeMap::new(),
             exceptions: BTreeMap::new(),
             hits: BTreeMap::new(),
+            names: BTreeMap::new(),
         }
     }
 
@@ -99,7 +103,8 @@ impl Fleet {
         let marks = marks.collect();
         let exceptions = spec.exceptions.into_iter().map(|told| self.except(name, told)).collect();
         let hits = spec.hits.into_iter().map(|hits| self.hit(name, hits)).collect();
-        let report = Report { version, marks, opaque, exceptions, hits, orphaned: None };
+        let names = spec.names.into_iter().map(|told| self.trouble(name, told)).collect();
+        let report = Report { version, marks, opaque, exceptions, hits, names, orphaned: None };
         self.reports.insert(name.to_owned(), report);
     }
 
@@ -115,6 +120,13 @@ impl Fleet {
         hits.uid
     }
 
+    fn trouble(&mut self, node: &str, told: NameReport) -> Key {
+        let key = Key { kind: ReportedKind::DomainPolicy, namespace: told.namespace, name: told.policy };
+        let of_node = self.names.entry(key.clone()).or_default().entry(node.to_owned()).or_default();
+        of_node.insert((told.trouble, told.name));
+        key
+    }
+
     /// A report went.
     pub fn report_gone(&mut self, name: &str) {
         let Some(report) = self.reports.remove(name) else { return };
@@ -123,6 +135,9 @@ impl Fleet {
         }
         for uid in report.hits {
             take(&mut self.hits, &uid, name);
+        }
+        for key in report.names {
+            take(&mut self.names, &key, name);
         }
     }
 
@@ -210,6 +225,8 @@ pub struct Answer {
     pub last_error: Option<(String, String, String)>,
     /// Packets, as far as reported.
     pub hits: i64,
+    /// Names that are not as they should be.
+    pub names: BTreeSet<(NameTrouble, String)>,
 }
 
 /// A node that does not have the object yet.
@@ -253,6 +270,14 @@ impl View<'_> {
             enforced: group.marks.len() - behind,
             waiting_for: (behind > 0).then(|| group.laggard(fleet)).flatten(),
             hits: fleet.hits.get(question.uid).map_or(0, |hits| hits.values().sum()),
+            names: fleet
+                .names
+                .get(question.key)
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .flatten()
+                .cloned()
+                .collect(),
             ..Answer::default()
         };
         fleet.subtract_failures(question, now, &mut answer);

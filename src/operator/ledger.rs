@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use podwall_crd::BanStatus;
 use podwall_crd::read::Timestamp;
 use tokio::time::Instant;
 
 use super::fleet::{Fleet, Question};
-use super::object::{Key, Object};
+use super::object::{Key, Object, Status};
 use super::verdict::{self, Difference};
 
 /// Least time between two writes of one object when a condition changed.
@@ -25,7 +24,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     /// Write the status of an object.
-    Status(Key, Box<BanStatus>),
+    Status(Key, Box<Status>),
     /// Delete an object that is over; only that of this UID.
     Delete(Key, String),
     /// Delete the report of a node that is gone.
@@ -90,7 +89,7 @@ impl Ledger {
     }
 
     /// A status stands in the API server.
-    pub fn written(&mut self, key: &Key, status: BanStatus, now: Instant) {
+    pub fn written(&mut self, key: &Key, status: Status, now: Instant) {
         if let Some(entry) = self.objects.get_mut(key) {
             entry.object.status = status;
             entry.written = Some(now);
@@ -129,7 +128,7 @@ impl Ledger {
             }
             let (uid, version, nodes) = (&*object.uid, object.version, object.nodes.as_ref());
             let answer = view.ask(Question { key, uid, version, nodes });
-            let status = verdict::status(object, &answer, clock.time);
+            let status = verdict::status((key.kind, object), &answer, clock.time);
             plan.status(key, entry, status);
             plan.wake_at(verdict::next_moment(object, clock.time, self.delete_after));
         }
@@ -168,14 +167,14 @@ impl Plan {
         }
     }
 
-    fn status(&mut self, key: &Key, entry: &Entry, status: BanStatus) {
+    fn status(&mut self, key: &Key, entry: &Entry, status: Status) {
         let difference = verdict::difference(&entry.object.status, &status);
         let gap = match difference {
             Difference::None => return,
             Difference::Counts => COUNTS_GAP,
             Difference::Conditions => URGENT_GAP,
         };
-        let pending = status.conditions.iter().any(|condition| condition.reason == "Pending");
+        let pending = status.common.conditions.iter().any(|condition| condition.reason == "Pending");
         let settled = self.clock.steady.saturating_duration_since(entry.seen);
         if pending && settled < SETTLING {
             return self.wake_in(SETTLING - settled);

@@ -14,6 +14,7 @@ use kube::api::{
     Api, ApiResource, DynamicObject, ListParams, ObjectList, PartialObjectMeta, WatchEvent, WatchParams,
 };
 use kube::{Client, ResourceExt};
+use podwall_crd::node_report::ReportedKind;
 use tokio::sync::mpsc;
 
 use crate::agent::watch::connection::{pause, watch_seconds};
@@ -39,11 +40,23 @@ pub enum Collection {
     Bans,
     /// ServiceExposures.
     Exposures,
+    /// DomainPolicies.
+    Domains,
 }
 
 impl Collection {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Nodes, Self::Reports, Self::Bans, Self::Exposures];
+    pub const ALL: [Self; 5] = [Self::Nodes, Self::Reports, Self::Bans, Self::Exposures, Self::Domains];
+
+    /// What is reported on of its objects; `None`: they are what reports are made of.
+    pub const fn reported(self) -> Option<ReportedKind> {
+        match self {
+            Self::Nodes | Self::Reports => None,
+            Self::Bans => Some(ReportedKind::Ban),
+            Self::Exposures => Some(ReportedKind::ServiceExposure),
+            Self::Domains => Some(ReportedKind::DomainPolicy),
+        }
+    }
 
     /// For people.
     pub const fn as_str(self) -> &'static str {
@@ -52,6 +65,7 @@ impl Collection {
             Self::Reports => "nodereports",
             Self::Bans => "bans",
             Self::Exposures => "serviceexposures",
+            Self::Domains => "domainpolicies",
         }
     }
 
@@ -62,6 +76,7 @@ impl Collection {
             Self::Reports => "NodeReport",
             Self::Bans => "Ban",
             Self::Exposures => "ServiceExposure",
+            Self::Domains => "DomainPolicy",
         }
     }
 
@@ -124,7 +139,7 @@ impl From<kube::Error> for Trouble {
 pub async fn follow(client: Client, collection: Collection, heard: mpsc::Sender<Heard>) {
     let source = match collection {
         Collection::Nodes => Source::Metadata(Api::all(client)),
-        Collection::Reports | Collection::Bans | Collection::Exposures => {
+        Collection::Reports | Collection::Bans | Collection::Exposures | Collection::Domains => {
             Source::Whole(Api::all_with(client, &collection.resource()))
         }
     };

@@ -1,11 +1,11 @@
-//! Bans and exposures as the operator holds them: what decides their status, and no addresses. Pure.
+//! Bans, exposures and DomainPolicies as the operator holds them: what decides their status, and no addresses. Pure.
 use kube::api::DynamicObject;
 use podwall_crd::ban::{AfterExpiry, BanMode};
 use podwall_crd::exposure::ExposureMode;
 use podwall_crd::node_report::ReportedKind;
 use podwall_crd::read::{self, Problem, Timestamp};
 use podwall_crd::{BanStatus, LabelSelector, ResourceVersion};
-use serde::Deserialize as _;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Which object.
@@ -38,8 +38,36 @@ pub struct Object {
     pub effect: Effect,
     /// What in it cannot be understood.
     pub problems: Vec<Problem>,
-    /// As it was last written. An exposure's has no expiry and no hits.
-    pub status: BanStatus,
+    /// As it was last written.
+    pub status: Status,
+}
+
+/// The status of any kind: each has only some of this.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// An exposure's and a DomainPolicy's has no expiry and no hits.
+    pub common: BanStatus,
+    /// Those of a DomainPolicy.
+    pub names: Names,
+}
+
+/// Names that pods do not get as they should.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Names {
+    /// They were asked for, and never had an address.
+    pub unresolved: Vec<String>,
+    /// They have more addresses than a pod may learn.
+    pub at_capacity: Vec<String>,
+}
+
+impl Status {
+    fn read(raw: &Value) -> Self {
+        Self {
+            common: BanStatus::deserialize(raw).unwrap_or_default(),
+            names: Names::deserialize(raw).unwrap_or_default(),
+        }
+    }
 }
 
 /// What an object does to packets.
@@ -57,19 +85,20 @@ impl Object {
         let kind = match object.types.as_ref()?.kind.as_str() {
             "Ban" => ReportedKind::Ban,
             "ServiceExposure" => ReportedKind::ServiceExposure,
+            "DomainPolicy" => ReportedKind::DomainPolicy,
             _ => return None,
         };
         let meta = object.metadata;
         let key = Key { kind, namespace: meta.namespace.unwrap_or_default(), name: meta.name? };
         let (uid, generation) = (meta.uid?, meta.generation?);
         let mut raw = object.data;
-        let status = raw.get("status").map(BanStatus::deserialize).and_then(Result::ok).unwrap_or_default();
+        let status = raw.get("status").map(Status::read).unwrap_or_default();
         if let Value::Object(fields) = &mut raw {
             let meta = json!({"name": key.name, "creationTimestamp": meta.creation_timestamp});
             fields.insert("metadata".to_owned(), meta);
         }
         let now = ResourceVersion::parse(&meta.resource_version?)?;
-        let version = first_seen(&status, before.filter(|before| before.uid == uid), generation, now);
+        let version = first_seen(&status.common, before.filter(|before| before.uid == uid), generation, now);
         let blank = Self {
             uid,
             generation,
@@ -109,6 +138,7 @@ impl Object {
                 };
                 Self { effect, problems: exposure.problems, ..self }
             }
+            ReportedKind::DomainPolicy => Self { problems: read::domain_policy(raw).problems, ..self },
         }
     }
 }

@@ -15,6 +15,8 @@ use super::ledger::{COUNTS_GAP, Clock, Ledger, Write};
 use super::object::{Key, Object};
 use super::*;
 
+mod names;
+
 const LONG_AGO: &str = "2025-01-01T00:00:00Z";
 const NOW: &str = "2026-01-01T12:00:00Z";
 
@@ -79,7 +81,7 @@ impl World {
     }
 
     fn put(&mut self, name: &str, generation: i64, number: u64, spec: &Value) {
-        let status = self.ledger.get(&key(name)).map(|object| object.status.clone());
+        let status = self.ledger.get(&key(name)).map(|object| object.status.common.clone());
         self.put_with(name, (generation, number), spec, &json!(status));
     }
 
@@ -120,7 +122,7 @@ impl World {
 
     fn status(&mut self) -> BanStatus {
         self.pass(60).settle();
-        self.ledger.get(&key("x")).unwrap().status.clone()
+        self.ledger.get(&key("x")).unwrap().status.common.clone()
     }
 
     /// Status, reason and message of a condition.
@@ -268,7 +270,7 @@ fn a_ban_expires_at_its_moment_and_is_deleted_after_its_rest() {
     let next = world.ledger.round(&mut world.fleet, world.clock, 10).next;
     assert_eq!(next, Some(Duration::from_secs(180)));
     world.pass(180).settle();
-    let status = world.ledger.get(&key("x")).unwrap().status.clone();
+    let status = world.ledger.get(&key("x")).unwrap().status.common.clone();
     let expired = status.conditions.iter().find(|condition| condition.kind == "Expired").unwrap();
     assert_eq!(
         (expired.status, expired.last_transition_time.as_str()),

@@ -1,13 +1,16 @@
 //! The status an object should have, and how it differs from the one it has. Pure.
 use podwall_crd::condition::{Condition, ConditionStatus, LastError, NodeCounts, kinds};
+use podwall_crd::node_report::{NameTrouble, ReportedKind};
 use podwall_crd::read::Timestamp;
 use podwall_crd::{BanStatus, ban::AfterExpiry};
 
 use super::fleet::{Answer, Waiting};
-use super::object::{Effect, Object};
+use super::object::{Effect, Names, Object, Status};
 
 /// What the schema takes of a message.
 const LONGEST_MESSAGE: usize = 1024;
+/// What the schema takes of names of each sort.
+const MOST_NAMES: usize = 16;
 
 /// How a status differs from the one that was written last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,9 +24,22 @@ pub enum Difference {
 }
 
 /// The status that an object should have now.
-pub fn status(object: &Object, answer: &Answer, now: Timestamp) -> BanStatus {
+pub fn status((kind, object): (ReportedKind, &Object), answer: &Answer, now: Timestamp) -> Status {
     let mut conditions = vec![accepted(object), enforced(object, answer, now)];
     conditions.extend(expired(object, now));
+    let names = match kind {
+        ReportedKind::Ban | ReportedKind::Ktban | ReportedKind::ServiceExposure => Names::default(),
+        ReportedKind::DomainPolicy => {
+            let all = |wanted| answer.names.iter().filter(move |(trouble, _)| *trouble == wanted);
+            let names = |wanted| all(wanted).take(MOST_NAMES).map(|(_, name)| name.clone()).collect();
+            conditions.push(resolved(answer));
+            Names { unresolved: names(NameTrouble::Unresolved), at_capacity: names(NameTrouble::AtCapacity) }
+        }
+    };
+    Status { common: common(object, answer, (conditions, now)), names }
+}
+
+fn common(object: &Object, answer: &Answer, (conditions, now): (Vec<Draft>, Timestamp)) -> BanStatus {
     let counts = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     BanStatus {
         observed_generation: Some(object.generation),
@@ -46,10 +62,11 @@ pub fn status(object: &Object, answer: &Answer, now: Timestamp) -> BanStatus {
 }
 
 /// How the second differs from the first.
-pub fn difference(old: &BanStatus, new: &BanStatus) -> Difference {
+pub fn difference(old: &Status, new: &Status) -> Difference {
     if old == new {
         return Difference::None;
     }
+    let (old, new) = (&old.common, &new.common);
     let waited_for = |status: &BanStatus| -> Vec<_> {
         let part =
             |condition: &Condition| (condition.kind.clone(), condition.status, condition.reason.clone());
@@ -91,7 +108,7 @@ struct Draft {
 
 impl Draft {
     fn dated(self, object: &Object, now: Timestamp) -> Condition {
-        let before = object.status.conditions.iter().find(|condition| condition.kind == self.kind);
+        let before = object.status.common.conditions.iter().find(|condition| condition.kind == self.kind);
         let unchanged = before.filter(|before| before.status == self.status);
         Condition {
             kind: self.kind.to_owned(),
@@ -165,6 +182,21 @@ fn expired(object: &Object, now: Timestamp) -> Option<Draft> {
         (ConditionStatus::False, "TimeIsRunning")
     };
     Some(Draft { kind: kinds::EXPIRED, status, reason, message: format!("ends at {}", whole_seconds(ends)) })
+}
+
+fn resolved(answer: &Answer) -> Draft {
+    let draft = |status, reason, message| Draft { kind: kinds::RESOLVED, status, reason, message };
+    let Some((trouble, name)) = answer.names.first() else {
+        let message = "every name that was asked for has addresses".to_owned();
+        return draft(ConditionStatus::True, "EveryName", message);
+    };
+    let alike = answer.names.iter().filter(|(other, _)| other == trouble).count();
+    let more = if alike > 1 { format!(", and {} more", alike - 1) } else { String::new() };
+    let (reason, words) = match trouble {
+        NameTrouble::Unresolved => ("Unresolved", "never had an address"),
+        NameTrouble::AtCapacity => ("AtCapacity", "has more addresses than a pod may learn"),
+    };
+    draft(ConditionStatus::False, reason, format!("{name} {words}{more}"))
 }
 
 /// RFC 3339 as Kubernetes writes it.

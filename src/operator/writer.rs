@@ -4,12 +4,12 @@ use std::time::Duration;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use podwall_crd::node_report::ReportedKind;
-use podwall_crd::{BanStatus, ServiceExposureStatus};
+use podwall_crd::{DomainPolicyStatus, ServiceExposureStatus};
 use serde_json::{Value, json};
 
 use super::ledger::Write;
 use super::mirror::Collection;
-use super::object::Key;
+use super::object::{Key, Status};
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,6 +54,7 @@ pub async fn write(client: &Client, write: &Write) -> Written {
 fn api(client: &Client, key: &Key) -> Api<DynamicObject> {
     let collection = match key.kind {
         ReportedKind::ServiceExposure => Collection::Exposures,
+        ReportedKind::DomainPolicy => Collection::Domains,
         ReportedKind::Ban | ReportedKind::Ktban => Collection::Bans,
     };
     let resource = collection.resource();
@@ -64,8 +65,8 @@ fn api(client: &Client, key: &Key) -> Api<DynamicObject> {
 }
 
 /// Every field the kind has; one that is not there is `null`, which takes it away.
-fn fields(kind: ReportedKind, status: &BanStatus) -> Value {
-    let status = status.clone();
+fn fields(kind: ReportedKind, status: &Status) -> Value {
+    let Status { common: status, names } = status.clone();
     let common = json!({
         "observedGeneration": status.observed_generation,
         "observedVersion": status.observed_version,
@@ -87,6 +88,22 @@ fn fields(kind: ReportedKind, status: &BanStatus) -> Value {
             last_error: status.last_error,
         })
         .unwrap_or_default(),
+        ReportedKind::DomainPolicy => {
+            let none = json!({"unresolved": null, "atCapacity": null});
+            merged(
+                none,
+                serde_json::to_value(DomainPolicyStatus {
+                    observed_generation: status.observed_generation,
+                    observed_version: status.observed_version,
+                    conditions: status.conditions,
+                    nodes: status.nodes,
+                    enforced_on: status.enforced_on,
+                    unresolved: names.unresolved,
+                    at_capacity: names.at_capacity,
+                    last_error: status.last_error,
+                }),
+            )
+        }
     };
     merged(common, Ok(whole))
 }

@@ -153,6 +153,7 @@ impl Mirrored for DomainPolicies {
     type Key = PolicyId;
     const FEED: Feed = Feed::Domains;
     const WITHOUT: Without = Without::None;
+    const REPORTED: Option<ReportedKind> = Some(ReportedKind::DomainPolicy);
     const LIST: &'static str = "DomainPolicyList";
 
     fn api(client: Client) -> Api<DynamicObject> {

@@ -36,14 +36,19 @@ const RIGHTS: &[(&str, &str, &str)] = &[
     ("resources: [nodes]\n    verbs: [list, watch]", "list", "cannot list resource \"nodes\""),
     ("resources: [nodes]\n    verbs: [list, watch]", "watch", "cannot watch resource \"nodes\""),
     (
-        "resources: [serviceexposures]\n    verbs: [list, watch]",
+        "resources: [domainpolicies, serviceexposures]\n    verbs: [list, watch]",
         "list",
         "cannot list resource \"serviceexposures\"",
     ),
     (
-        "resources: [serviceexposures]\n    verbs: [list, watch]",
+        "resources: [domainpolicies, serviceexposures]\n    verbs: [list, watch]",
         "watch",
         "cannot watch resource \"serviceexposures\"",
+    ),
+    (
+        "resources: [domainpolicies, serviceexposures]\n    verbs: [list, watch]",
+        "domainpolicies",
+        "cannot list resource \"domainpolicies\"",
     ),
     (
         "resources: [bans, nodereports]\n    verbs: [list, watch, delete]",
@@ -76,12 +81,12 @@ const RIGHTS: &[(&str, &str, &str)] = &[
         "cannot delete resource \"nodereports\"",
     ),
     (
-        "resources: [bans/status, serviceexposures/status]\n    verbs: [patch]",
+        "resources: [bans/status, domainpolicies/status, serviceexposures/status]\n    verbs: [patch]",
         "bans/status",
         "cannot patch resource \"bans/status\"",
     ),
     (
-        "resources: [bans/status, serviceexposures/status]\n    verbs: [patch]",
+        "resources: [bans/status, domainpolicies/status, serviceexposures/status]\n    verbs: [patch]",
         "serviceexposures/status",
         "cannot patch resource \"serviceexposures/status\"",
     ),
