@@ -12,6 +12,7 @@
 //! the pod that asked. What names match is the engine's; what is written is the agent's.
 pub mod book;
 pub mod exchange;
+pub mod farewell;
 pub mod house;
 pub mod ledger;
 pub mod link;
@@ -89,7 +90,8 @@ pub fn run(settings: Settings) -> Result<(), DnsError> {
         let http = tokio::net::TcpListener::bind(settings.listen)
             .await
             .map_err(failed(&format!("listening on {} (choose another with --listen)", settings.listen)))?;
-        lo::add(&[settings.proxy.v4.into(), settings.proxy.v6.into()]).await;
+        let addresses = [settings.proxy.v4.into(), settings.proxy.v6.into()];
+        lo::add(&addresses).await;
         let detour = Detour::open(Proxy { v4: settings.proxy.v4, v6: settings.proxy.v6 })?;
         let metrics = Arc::new(Metrics::default());
         tracing::info!(v4 = %settings.proxy.v4, v6 = %settings.proxy.v6, "podwall dns {} starts", env!("CARGO_PKG_VERSION"));
@@ -105,6 +107,8 @@ pub fn run(settings: Settings) -> Result<(), DnsError> {
             () = ledger::serve(view, exchange) => {}
             () = house.run() => {}
         }
+        // The way to them went with the house.
+        lo::remove(&addresses).await;
         Ok(())
     })
 }

@@ -205,6 +205,8 @@ impl Planner {
                 self.gathering.complete(Feed::Host);
                 self.oldest.get_or_insert(at);
             }
+            // Nobody holds it: whoever waits is told so.
+            Input::Teach(..) if self.phase == Phase::Ended => {}
             Input::Teach(lessons, pupil) => {
                 for lesson in lessons {
                     self.change(Change::Learned(lesson), at);
@@ -286,6 +288,7 @@ impl Planner {
             Outcome::TornDown => {
                 self.phase = Phase::Ended;
                 self.telling.marks.withdraw();
+                self.teaching.end();
                 self.telemetry.health.raise(
                     Concern::TornDown,
                     "the rules were taken away on request; restart the agent to enforce again",
@@ -456,7 +459,8 @@ impl Planner {
         let waits_for_pace = !self.busy && self.has_work();
         let pace = self.pace.next().filter(|_| waits_for_pace);
         let ban_ends = self.engine.next_end().map(|end| now + self.clock.until(end));
-        let taught = self.teaching.due(now).filter(|_| !self.busy);
+        let may_teach = !self.busy && matches!(self.phase, Phase::Adopting | Phase::Following);
+        let taught = self.teaching.due(now).filter(|_| may_teach);
         let told = self.drops.deadline();
         let places = [self.locals.deadline(), self.grace_ends, self.retry_refused];
         let others = [pace, taught, told, ban_ends].into_iter().chain(places);

@@ -14,6 +14,7 @@ use super::{CliError, CliResult, Exit, OutputFormat, output};
 use crate::agent::adoption::Adoption;
 use crate::agent::backend::former;
 use crate::agent::work::Removed;
+use crate::dns::farewell;
 
 /// Take away every rule podwall made on this host; everything else stays
 #[derive(Debug, Args)]
@@ -75,6 +76,10 @@ pub(super) fn remove(state_dir: &Path) -> Result<Removed, CliError> {
     let removed =
         former::remove_all().map_err(|error| CliError::backend("removing podwall's rules", error))?;
     Adoption::open(state_dir).forget();
+    if let Err(error) = farewell::let_go(state_dir) {
+        // It judges nothing, and goes with its own DaemonSet.
+        tracing::warn!(%error, "the DNS proxy does not let go of queries: stop it too");
+    }
     Ok(removed)
 }
 

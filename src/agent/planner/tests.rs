@@ -337,6 +337,9 @@ async fn after_a_teardown_nothing_is_handed_on_any_more() {
     let case = following().await;
     case.outcomes.send(Outcome::TornDown).unwrap();
     case.turn().await;
+    let (pupil, taught) = tokio::sync::oneshot::channel();
+    case.send(Input::Teach(Vec::new(), pupil)).await;
+    assert!(taught.await.is_err(), "the DNS proxy waits for what nobody holds");
     case.change(pod(1)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(case.work().is_none());
