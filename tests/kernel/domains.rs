@@ -3,6 +3,7 @@
 mod ground;
 
 use std::net::IpAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
@@ -213,6 +214,53 @@ fn a_dead_proxy_lets_queries_through_and_a_dead_agent_keeps_what_is_open() {
     println!("a proxy that hangs was passed by after {:?}", begun.elapsed());
     assert!(!ground.reaches("blue/ant", "198.18.1.4"));
     proxy.signal(rustix::process::Signal::CONT);
+}
+
+#[test]
+fn when_the_rules_are_taken_away_queries_go_to_their_servers_with_or_without_an_agent() {
+    let Some(mut ground) = ground(ZONE, &spec(&["*.example.com"]), &[]) else { return };
+    let node = ground.rig.lab.node("east").unwrap().netns().clone();
+    let answered = |ground: &Ground, name: &str| {
+        let begun = Instant::now();
+        let dig = format!("dig +short +time=1 +tries=1 @{} {name}.example.com", SERVER[0]);
+        (ground.run("blue/ant", &dig).0.contains("198.18.1."), begun.elapsed() < Duration::from_secs(1))
+    };
+    let tear_down = |ground: &Ground| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
+        command.arg("teardown").arg("--state-dir").arg(ground.agents.state_dir("east"));
+        let output = node.run(|| command.output()).unwrap().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    // The agent lives, idle: it asks the proxy to let go.
+    tear_down(&ground);
+    assert_eq!(answered(&ground, "other"), (true, true));
+    assert!(ground.reaches("blue/ant", "198.18.1.5") && ground.reaches("blue/bee", "198.18.1.1"));
+    // The twin: its successor enforces, and queries are taken again.
+    ground.agents.kill("east");
+    ground.agents.start("east");
+    ground.agents.await_ready("east");
+    let until = Instant::now() + Duration::from_secs(10);
+    while !ground.is_taken() {
+        assert!(Instant::now() < until, "queries are not taken again");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!ground.reaches("blue/ant", "198.18.1.4"));
+    // Nobody lives but the proxy.
+    ground.agents.kill("east");
+    tear_down(&ground);
+    assert_eq!(answered(&ground, "a.b.wild"), (true, true));
+    let addresses = || {
+        let output = node.run(|| Command::new("ip").args(["addr", "show", "lo"]).output()).unwrap().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(addresses().contains("169.254.53.1"));
+    ground.proxy.as_ref().unwrap().signal(rustix::process::Signal::TERM);
+    let until = Instant::now() + Duration::from_secs(5);
+    while addresses().contains("169.254.53.1") || addresses().contains("fd53:706f") {
+        assert!(Instant::now() < until, "what the proxy listened on stays: {}", addresses());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(ground.nft("list table inet podwall_dns"), "");
 }
 
 #[test]
