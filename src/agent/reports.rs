@@ -22,6 +22,8 @@ pub struct Reports {
     refused: BTreeMap<ChainName, Vec<Warning>>,
     /// What this node cannot do of bans that it understands.
     remarks: BTreeMap<BanId, Vec<Remark>>,
+    /// Policies whose names lead nowhere here.
+    nameless: BTreeMap<PolicyId, Remark>,
     /// No event was written of these yet, by us or another node.
     untold: Vec<Warning>,
     events: Events,
@@ -84,8 +86,16 @@ impl Subject {
 impl Reports {
     /// Nothing is wrong yet.
     pub fn new(events: Events, telemetry: Telemetry) -> Self {
-        let (by_object, refused, remarks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { by_object, refused, remarks, untold: Vec::new(), events, telemetry, revision: 0 }
+        Self {
+            by_object: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            remarks: BTreeMap::new(),
+            nameless: BTreeMap::new(),
+            untold: Vec::new(),
+            events,
+            telemetry,
+            revision: 0,
+        }
     }
 
     /// Everything there is was read: tells the cluster what is ours to tell.
@@ -126,6 +136,22 @@ impl Reports {
         }
         if !remarks.is_empty() {
             self.remarks.insert(ban.clone(), remarks);
+        }
+        self.count();
+    }
+
+    /// Takes what this node has to say of a policy instead of what it said before.
+    pub fn remark_policy(&mut self, policy: &PolicyId, remark: Option<Remark>) {
+        if self.nameless.get(policy) == remark.as_ref() {
+            return;
+        }
+        self.revision += 1;
+        match remark {
+            None => drop(self.nameless.remove(policy)),
+            Some(remark) => {
+                self.note(&remark.warning);
+                self.nameless.insert(policy.clone(), remark);
+            }
         }
         self.count();
     }
@@ -175,7 +201,7 @@ impl Reports {
     pub fn exceptions(&self) -> Vec<Exception> {
         let misread = self.by_object.values().flatten();
         let misread = misread.filter_map(|warning| exception(warning, ExceptionReason::NotUnderstood));
-        let remarks = self.remarks.values().flatten();
+        let remarks = self.remarks.values().flatten().chain(self.nameless.values());
         misread.chain(remarks.filter_map(|remark| exception(&remark.warning, remark.reason))).collect()
     }
 
@@ -185,8 +211,10 @@ impl Reports {
     }
 
     fn count(&self) {
-        let objects =
-            self.by_object.len() + self.remarks.len() + self.refused.values().map(Vec::len).sum::<usize>();
+        let objects = self.by_object.len()
+            + self.remarks.len()
+            + self.nameless.len()
+            + self.refused.values().map(Vec::len).sum::<usize>();
         self.telemetry.metrics.warnings.set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 }

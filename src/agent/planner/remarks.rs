@@ -1,4 +1,4 @@
-//! What this node has to say of a ban that it reads well and cannot carry out to the letter.
+//! What this node has to say of a ban or a DomainPolicy that it reads well and cannot carry out to the letter.
 //!
 //! Owns when that is looked at again: it depends on addresses of nodes and API servers, and on whether the ban is meant
 //! here and still in force.
@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use podwall_crd::node_report::ExceptionReason;
 use podwall_engine::model::ban::{BanAction, Way};
-use podwall_engine::model::{Ban, BanId, Node};
-use podwall_engine::options::Rejection;
+use podwall_engine::model::{Ban, BanId, Direction, Node, Peer, Peers, Policy, PolicyId, PolicyKind};
+use podwall_engine::options::{Learning, Rejection};
 use podwall_engine::{Change, Engine, ObjectRef, Warning};
 
 use crate::agent::reports::{Remark, Reports};
@@ -20,6 +20,8 @@ pub(super) enum Revisit {
     Nothing,
     /// This one.
     Ban(BanId),
+    /// No ban, but this policy.
+    Policy(PolicyId),
     /// Those of these addresses, which are spared now or no longer.
     Addresses(BTreeSet<IpAddr>),
     /// Those that ended.
@@ -52,13 +54,13 @@ impl Revisit {
             Change::NodeGone(name) => Self::Addresses(addresses(cluster.node(name))),
             Change::ApiServers(servers) => Self::Addresses(servers ^ cluster.api_servers()),
             Change::Clock(_) => Self::Ended,
+            Change::Policy(policy) => Self::Policy(policy.id.clone()),
+            Change::PolicyGone(id) => Self::Policy(id.clone()),
             Change::Learned(_)
             | Change::Pod(_)
             | Change::PodGone(_)
             | Change::Namespace(..)
             | Change::NamespaceGone(_)
-            | Change::Policy(_)
-            | Change::PolicyGone(_)
             | Change::Service(_)
             | Change::ServiceGone(_)
             | Change::Exposure(_)
@@ -76,6 +78,7 @@ impl Revisit {
     pub(super) fn carry_out(self, engine: &Engine, reports: &mut Reports) {
         let bans: BTreeSet<BanId> = match self {
             Self::Nothing => return,
+            Self::Policy(id) => return reports.remark_policy(&id, nameless(engine, &id)),
             Self::Ban(id) => BTreeSet::from([id]),
             Self::Addresses(addresses) => {
                 let ways = addresses.iter().flat_map(|address| [(*address, Way::In), (*address, Way::Out)]);
@@ -83,6 +86,9 @@ impl Revisit {
             }
             Self::Ended => reports.remarked().filter(|id| !engine.enforces(id)).cloned().collect(),
             Self::All => {
+                for policy in engine.cluster().policies() {
+                    reports.remark_policy(&policy.id, nameless(engine, &policy.id));
+                }
                 engine.cluster().bans().map(|ban| &ban.id).chain(reports.remarked()).cloned().collect()
             }
         };
@@ -91,6 +97,31 @@ impl Revisit {
             reports.remark(&id, ban.map(|ban| remarks(engine, ban)).unwrap_or_default());
         }
     }
+}
+
+/// That no name of the policy leads anywhere on this node.
+fn nameless(engine: &Engine, id: &PolicyId) -> Option<Remark> {
+    match (engine.options().learning, id.kind) {
+        (Learning::Impossible, PolicyKind::DomainPolicy) => {}
+        (Learning::Possible, _) | (_, PolicyKind::NetworkPolicy | PolicyKind::Annotations) => return None,
+    }
+    let policy = engine.cluster().policy(id).filter(|policy| names_domains(policy))?;
+    let object = ObjectRef {
+        kind: id.kind.as_str(),
+        namespace: id.namespace.clone(),
+        name: id.name.clone(),
+        uid: policy.uid.clone(),
+    };
+    let problem = "this node's packet filter cannot hold what pods learn: rules with domains allow nothing";
+    let warning = Warning { object, field: "spec.egress".to_owned(), problem: problem.to_owned() };
+    Some(Remark { warning, reason: ExceptionReason::NotSupported })
+}
+
+fn names_domains(policy: &Policy) -> bool {
+    policy.rules(Direction::Egress).unwrap_or_default().iter().any(|rule| match &rule.peers {
+        Peers::Any => false,
+        Peers::List(peers) => peers.iter().any(|peer| Peer::names(peer).is_some()),
+    })
 }
 
 /// Every part of the ban that has no effect here, or another.
@@ -182,6 +213,32 @@ mod tests {
 
     fn failsafe() -> Vec<(String, ExceptionReason)> {
         vec![("spec.addresses".to_owned(), ExceptionReason::Failsafe)]
+    }
+
+    #[test]
+    fn a_policy_of_names_that_this_node_cannot_hold_is_said_and_one_of_networks_is_not() {
+        for learning in [Learning::Impossible, Learning::Possible] {
+            let mut case = Case::new();
+            let options = Options { learning, ..Options::default() };
+            case.0 = Engine::new(NodeName::from("a"), options);
+            let policy = |egress: Value| {
+                json!({"apiVersion": "podwall.dev/v1alpha1", "kind": "DomainPolicy",
+                    "metadata": {"namespace": "shop", "name": "x", "uid": "u"},
+                    "spec": {"podSelector": {}, "egress": [egress]}})
+            };
+            case.object(&policy(json!({"cidrs": ["192.0.2.0/24"]})));
+            assert_eq!(case.told(), []);
+            case.object(&policy(json!({"domains": ["api.example.com"]})));
+            let told = ("spec.egress".to_owned(), ExceptionReason::NotSupported);
+            let wanted = match learning {
+                Learning::Impossible => vec![told],
+                Learning::Possible => Vec::new(),
+            };
+            assert_eq!(case.told(), wanted);
+            let id = case.0.cluster().policies().next().unwrap().id.clone();
+            case.change(Change::PolicyGone(id));
+            assert_eq!(case.told(), []);
+        }
     }
 
     #[test]
