@@ -65,6 +65,13 @@ impl Classroom {
         self.proxies.load(Ordering::Relaxed) > 0
     }
 
+    /// How many pods have policies that name domains.
+    pub fn pupils(&self) -> usize {
+        let page = self.pages.borrow();
+        let readers = page.book.readers.values().filter(|reader| !reader.lists.is_empty());
+        readers.map(|reader| reader.uid.as_str()).collect::<BTreeSet<_>>().len()
+    }
+
     /// Publishes a book if it is another one; answers its revision then.
     pub fn publish(&self, book: Book) -> Option<u64> {
         let revision = {

@@ -58,6 +58,8 @@ label! {
     Flows = "flows",
     /// Records of dropped packets cannot be read: nothing is told of drops.
     Drops = "drops",
+    /// Pods have policies of names, and no DNS proxy is there: names open nothing.
+    Names = "names",
     /// This node's NodeReport cannot be written; the operator does not hear what is enforced here.
     Report = "report",
 }
@@ -97,6 +99,7 @@ impl Concern {
             | Self::Backend
             | Self::Flows
             | Self::Drops
+            | Self::Names
             | Self::Report => Weight::Told,
         }
     }

@@ -8,7 +8,7 @@ use crate::telemetry::health::Concern;
 
 impl Planner {
     /// Raises and clears what follows from sources, the host and the engine.
-    pub(super) fn concerns(&self) {
+    pub(super) fn concerns(&mut self) {
         let health = &self.telemetry.health;
         health.set(Concern::Caches, self.gathering.waiting(&self.stale));
         if self.gathering.is_over() {
@@ -27,6 +27,7 @@ impl Planner {
             "kube-proxy runs in IPVS mode, which podwall does not support: run it in nftables or iptables mode".to_owned()
         });
         health.set(Concern::Ipvs, ipvs);
+        health.set(Concern::Names, self.teaching.unattended(Instant::now()));
         if self.gathering.is_over() {
             self.conditions();
         }

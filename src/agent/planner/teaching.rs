@@ -16,6 +16,8 @@ use super::super::domains::Classroom;
 const READING: Duration = Duration::from_millis(250);
 /// Commits for pods that wait for an answer are so far apart at least (decision Q3).
 const BATCH: Duration = Duration::from_millis(1);
+/// A proxy that is replaced is away for less.
+const REPLACING: Duration = Duration::from_secs(30);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -29,11 +31,21 @@ pub(super) struct Teaching {
     /// A book the proxy has not read yet, and until when that is waited for.
     reading: Option<(u64, Instant)>,
     stood: Vec<(ListId, IpAddr, IpAddr, Deadline)>,
+    /// Since when a proxy has been missed.
+    missed: Option<Instant>,
 }
 
 impl Teaching {
     pub(super) const fn new(classroom: Classroom) -> Self {
-        Self { classroom, pupils: Vec::new(), served: None, dirty: true, reading: None, stood: Vec::new() }
+        Self {
+            classroom,
+            pupils: Vec::new(),
+            served: None,
+            dirty: true,
+            reading: None,
+            stood: Vec::new(),
+            missed: None,
+        }
     }
 
     /// Something happened.
@@ -88,6 +100,22 @@ impl Teaching {
             }
             None => false,
         }
+    }
+
+    /// What to do where pods have policies of names and nobody takes their queries.
+    pub(super) fn unattended(&mut self, now: Instant) -> Option<String> {
+        let pods = self.classroom.pupils();
+        if pods == 0 || self.classroom.is_attended() {
+            self.missed = None;
+            return None;
+        }
+        let missed = *self.missed.get_or_insert(now);
+        (now >= missed + REPLACING).then(|| {
+            format!(
+                "no podwall dns runs on this node, so names lead pods with DomainPolicies nowhere new ({pods} pods): start \
+                 it; it needs nf_tables, whatever the backend"
+            )
+        })
     }
 
     /// Nothing is judged any more: the proxy lets go of all queries, and nobody waits.

@@ -441,3 +441,18 @@ async fn an_agent_that_finds_nothing_says_so_and_one_that_finds_rules_waits_with
         assert_eq!(mark(&case), told);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn pods_with_policies_of_names_and_no_proxy_are_told_of_unless_it_is_only_replaced() {
+    let case = following().await;
+    let raw = serde_json::json!({
+        "metadata": {"namespace": "shop", "name": "names", "uid": "n"},
+        "spec": {"podSelector": {}, "egress": [{"domains": ["api.example.com"]}], "dnsServers": ["192.0.2.53"]},
+    });
+    case.change(Change::Policy(podwall_engine::ingest::domain_policy(&raw).unwrap().policy)).await;
+    case.change(pod(1)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!case.concerns().contains("podwall dns"));
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(case.concerns().contains("nowhere new (1 pods)"), "{}", case.concerns());
+}
