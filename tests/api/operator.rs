@@ -97,6 +97,37 @@ fn a_node_that_cannot_is_told_with_the_field_and_a_late_one_is_waited_for() -> R
 }
 
 #[test]
+fn a_policy_of_names_tells_where_it_is_in_force_and_which_names_are_in_trouble() -> Result<(), Failure> {
+    let Some(mut cluster) = Cluster::start()? else { return Ok(()) };
+    cluster.nodes(2)?;
+    cluster.kinds.apply(&crate::site::namespace("shop", ""))?;
+    cluster.kinds.apply(
+        "apiVersion: podwall.dev/v1alpha1\nkind: DomainPolicy\nmetadata: {name: apis, namespace: shop}\nspec: {podSelector: {}, egress: [{domains: ['*.example.com']}]}\n",
+    )?;
+    cluster.operate(&[])?;
+    let policy = "domainpolicy/apis -n shop";
+    cluster.report(0..1, REPORTED)?;
+    becomes(&cluster, policy, "Enforced", "False Pending enforced on 1/2 nodes")?;
+    cluster.report(1..2, REPORTED)?;
+    becomes(&cluster, policy, "Enforced", "True OnEveryNode enforced on 2/2 nodes")?;
+    becomes(&cluster, policy, "Resolved", "True EveryName")?;
+    let name = |name: &str, trouble: &str| {
+        format!(
+            "names: [{{namespace: shop, policy: apis, name: {name}, trouble: {trouble}}}], exceptionCount: 0"
+        )
+    };
+    cluster.report(0..1, &name("typo.example.com", "Unresolved"))?;
+    cluster.report(1..2, &name("many.example.com", "AtCapacity"))?;
+    becomes(&cluster, policy, "Resolved", "False Unresolved typo.example.com never had an address")?;
+    let names = "{.status.unresolved} {.status.atCapacity}";
+    assert_eq!(field(&cluster, policy, names)?, r#"["typo.example.com"] ["many.example.com"]"#);
+    cluster.report(0..2, REPORTED)?;
+    becomes(&cluster, policy, "Resolved", "True EveryName")?;
+    assert_eq!(field(&cluster, policy, names)?, " ");
+    Ok(())
+}
+
+#[test]
 fn a_ban_expires_and_goes_and_one_that_is_to_be_kept_stays() -> Result<(), Failure> {
     let Some(mut cluster) = Cluster::start()? else { return Ok(()) };
     cluster.nodes(1)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use podwall_crd::{Ban, NodeReport, ServiceExposure};
+use podwall_crd::{Ban, DomainPolicy, NodeReport, ServiceExposure};
 use podwall_testkit::apiserver::ApiServer;
 use serde_json::{Value, json};
 
@@ -99,11 +99,15 @@ impl Cluster {
         self.kinds.runtime.block_on(async {
             let client = self.kinds.api.admin_client().await?;
             let bans = Api::<Ban>::all(client.clone()).list_metadata(&ListParams::default().limit(1)).await?;
-            let exposures =
-                Api::<ServiceExposure>::all(client).list_metadata(&ListParams::default().limit(1)).await?;
+            let exposures = Api::<ServiceExposure>::all(client.clone())
+                .list_metadata(&ListParams::default().limit(1))
+                .await?;
+            let domains =
+                Api::<DomainPolicy>::all(client).list_metadata(&ListParams::default().limit(1)).await?;
             Ok(json!([
                 {"kind": "Ban", "resourceVersion": bans.metadata.resource_version},
                 {"kind": "ServiceExposure", "resourceVersion": exposures.metadata.resource_version},
+                {"kind": "DomainPolicy", "resourceVersion": domains.metadata.resource_version},
             ]))
         })
     }

@@ -5,6 +5,8 @@ use super::fake::{self, Cluster, REPORTED, rbac};
 use super::{becomes, field};
 use crate::site::Failure;
 
+const NAMES: &str = "apiVersion: podwall.dev/v1alpha1\nkind: DomainPolicy\nmetadata: {name: names, namespace: shop}\nspec: {podSelector: {}, egress: [{domains: [api.example.com]}]}\n";
+
 /// Everything the operator ever does.
 fn whole_life(cluster: &mut Cluster) -> Result<(), Failure> {
     cluster.kinds.apply(&fake::ban("brief", "{addresses: [192.0.2.7], duration: 1s}"))?;
@@ -12,6 +14,7 @@ fn whole_life(cluster: &mut Cluster) -> Result<(), Failure> {
     cluster.kinds.apply(
         "apiVersion: podwall.dev/v1alpha1\nkind: ServiceExposure\nmetadata: {name: web, namespace: shop}\nspec: {services: {selector: {}}}\n",
     )?;
+    cluster.kinds.apply(NAMES)?;
     cluster.nodes(2)?;
     cluster.report(0..2, REPORTED)?;
     cluster.kinds.kubectl("delete node node-0", "")?;
@@ -26,6 +29,7 @@ fn the_shipped_rights_are_enough_for_everything_the_operator_does() -> Result<()
     let deleted = cluster.kinds.kubectl("wait --for=delete ban/brief nr/node-0 --timeout=20s", "")?;
     assert!(deleted.status.success(), "{}", cluster.logs());
     becomes(&cluster, "svcx/web -n shop", "Enforced", "True OnEveryNode enforced on 1/1")?;
+    becomes(&cluster, "domainpolicy/names -n shop", "Resolved", "True EveryName")?;
     assert_eq!(field(&cluster, "ban,nr", "{.items[*].metadata.name}")?, "node-1");
     assert!(!cluster.logs().contains("forbidden"), "{}", cluster.logs());
     Ok(())
@@ -90,6 +94,11 @@ const RIGHTS: &[(&str, &str, &str)] = &[
         "serviceexposures/status",
         "cannot patch resource \"serviceexposures/status\"",
     ),
+    (
+        "resources: [bans/status, domainpolicies/status, serviceexposures/status]\n    verbs: [patch]",
+        "domainpolicies/status",
+        "cannot patch resource \"domainpolicies/status\"",
+    ),
     ("resources: [leases]\n    verbs: [create]", "create", "cannot create resource \"leases\""),
     ("verbs: [get, update]", "get", "cannot get resource \"leases\""),
     ("verbs: [get, update]", "update", "cannot update resource \"leases\""),
@@ -106,7 +115,7 @@ fn without_any_one_of_its_rights_the_operator_asks_in_vain() -> Result<(), Failu
         assert!(rest.contains(right), "{rule:?} has no {right}");
         let less = without(rule, right);
         // Every object anew, and the lease too: each right has to be used again.
-        for kind in ["lease -n podwall", "ban", "nr", "node", "svcx -n shop"] {
+        for kind in ["lease -n podwall", "ban", "nr", "node", "svcx -n shop", "domainpolicy -n shop"] {
             cluster.kinds.kubectl(&format!("delete --all --wait=false {kind}"), "")?;
         }
         cluster.kinds.apply(&shipped.replace(rule, &less))?;
