@@ -121,3 +121,37 @@ fn only_what_was_dropped_is_counted_as_dropped() {
         "{counted:?}"
     );
 }
+
+#[test]
+fn a_drop_of_a_policy_of_names_is_blamed_on_it_by_its_kind_annotations_of_the_pod_included() {
+    let mut engine = Engine::new(NodeName::from("n1"), Options::default());
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "shop", "name": "web", "uid": "web", "annotations": {
+            "podwall.dev/hosts_csv": "api.example.com", "podwall.dev/listening_ports_csv": "80",
+            "podwall.dev/extra_whitelist_ips_csv": "203.0.113.7"}},
+        "spec": {"nodeName": "n1"}, "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}]}});
+    let names = json!({"apiVersion": "podwall.dev/v1alpha1", "kind": "DomainPolicy",
+        "metadata": {"namespace": "shop", "name": "names", "uid": "p1"},
+        "spec": {"podSelector": {}, "egress": [
+            {"domains": ["api.example.com"], "ports": [{"port": 443}]},
+            {"cidrs": ["192.0.2.0/24"], "ports": [{"port": 443}]}]}});
+    for object in [pod, names] {
+        engine.apply(ingest::object(&object).unwrap().unwrap().0);
+    }
+    let chains = engine.origins().chains.into_keys();
+    let chain = chains.map(|name| name.to_string()).find(|name| name.starts_with("e4_")).unwrap();
+    let to = |address: &str, port| {
+        engine.blame(&Asked {
+            chain: &chain,
+            source: "10.0.0.1".parse().unwrap(),
+            destination: address.parse().unwrap(),
+            transport: Transport::Tcp { port, opening: true },
+            from: engine.cluster().owner("10.0.0.1".parse().unwrap()).map(AsRef::as_ref),
+            to: None,
+        })
+    };
+    let both = ["DomainPolicy shop/names", "annotations of pod shop/web"].map(str::to_owned).to_vec();
+    let near = Some("it allows tcp/443, asked was tcp/80".to_owned());
+    assert_eq!(nearest_of(to("192.0.2.9", 80)), (both.clone(), near));
+    assert_eq!(nearest_of(to("198.51.100.9", 443)).0, both);
+}
