@@ -85,7 +85,7 @@ fn the_schema_refuses_what_the_agent_would() -> Result<(), Failure> {
 fn the_agent_may_write_rules_and_nothing_else_on_its_node() -> Result<(), Failure> {
     let Some(helm) = Helm::or_skip()? else { return Ok(()) };
     let capabilities = |values: &str| -> Result<Value, Failure> {
-        let objects = helm.objects(values)?;
+        let objects = helm.objects(&format!("dns.enabled=false,{values}"))?;
         let pod = of_kind(&objects, "DaemonSet")?.pointer("/spec/template/spec").cloned().unwrap_or_default();
         assert_eq!(pod.pointer("/hostNetwork"), Some(&json!(true)));
         assert_eq!((pod.pointer("/hostPID"), pod.pointer("/hostIPC")), (None, None));
@@ -156,6 +156,13 @@ fn a_scraped_agent_listens_where_the_monitor_comes_and_is_probed_on_loopback() -
         ("agent.address=192.0.2.7", "--listen=192.0.2.7:9473", "192.0.2.7"),
     ] {
         let objects = helm.objects(values)?;
+        let dns =
+            objects.iter().find(|object| object.pointer("/metadata/name") == Some(&json!("podwall-dns")));
+        let dns = containers(dns.ok_or("no proxy")?).next().ok_or("no container")?;
+        let (address, _) = listen.rsplit_once(':').unwrap_or_default();
+        assert!(helm::args(dns).iter().any(|arg| arg.starts_with(address)), "{values}: {dns}");
+        assert_eq!(dns.pointer("/livenessProbe/httpGet/host"), Some(&json!(probed)), "{values}");
+        let objects = helm.objects(&format!("dns.enabled=false,{values}"))?;
         let set = of_kind(&objects, "DaemonSet")?;
         let agent = containers(set).next().ok_or("no container")?;
         assert!(helm::args(agent).iter().any(|arg| arg == listen), "{values}: {agent}");
@@ -196,7 +203,7 @@ fn monitors_come_to_whatever_serves_metrics_of_this_release() -> Result<(), Fail
     }
     assert_eq!(
         scraped.into_iter().collect::<Vec<_>>(),
-        ["\"podwall\"", "\"podwall-operator\"", "\"podwall-tail\""]
+        ["\"podwall\"", "\"podwall-dns\"", "\"podwall-operator\"", "\"podwall-tail\""]
     );
     Ok(())
 }
