@@ -2,20 +2,14 @@
 //! goes from the one to the other without a wrong verdict in between.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use podwall_engine::compile::names;
 use podwall_engine::recheck;
-use podwall_lab::{Cni, Exchange, Flow, Probe, Protocol};
+use podwall_lab::{Cni, Flow, Protocol};
 use serde_json::{Value, json};
 
+use crate::rig::asks::{all_live, flow, none_lives};
 use crate::rig::{Actor, EVERY, Rig, WEB, openings, policy, town};
-
-/// How long what shall be silent is listened to.
-const SILENCE: Duration = Duration::from_millis(350);
-
-/// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 const NOTHING: [Protocol; 0] = [];
 
@@ -123,10 +117,9 @@ fn open_flows_are_cut_when_an_audited_policy_is_enforced_and_only_those_it_forbi
     assert_eq!(rig.commit_and_cut(), 0);
     let cats: Vec<IpAddr> = rig.addresses(&Actor("red/cat".to_owned())).to_vec();
     let open = |rig: &Rig, from: &str| -> Vec<Flow> {
-        let netns = rig.netns(&Actor(from.to_owned()));
-        let ways = cats.iter().flat_map(|to| [Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol, *to)));
-        let probes = ways.map(|(protocol, to)| Probe::new(protocol, to, WEB).timeout(PATIENCE));
-        probes.map(|probe| Flow::open(netns, probe).expect("it is open")).collect()
+        let ways =
+            cats.iter().flat_map(|to| [Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol, *to, WEB)));
+        ways.map(|way| flow(rig, from, way)).collect()
     };
     let (mut kept, mut cut) = (open(&rig, "red/ant"), open(&rig, "red/bee"));
     let before = counted(&mut rig);
@@ -137,23 +130,15 @@ fn open_flows_are_cut_when_an_audited_policy_is_enforced_and_only_those_it_forbi
             recheck::arm(filter.standing(), &cats.iter().copied().collect(), podwall_engine::Barred::Same);
         filter.carry_out(&arm);
     }
-    for flow in kept.iter_mut().chain(&mut cut) {
-        assert_eq!(flow.exchange(PATIENCE), Exchange::Echoed, "{flow:?}");
-    }
+    all_live(kept.iter_mut().chain(&mut cut));
     assert_eq!(counted(&mut rig), before);
     rig.learn(&[marked("red/in", "enforce", ANTS)]);
     assert_ne!(rig.commit_and_cut(), 0);
-    for flow in &mut cut {
-        assert_ne!(flow.exchange(SILENCE), Exchange::Echoed, "{flow:?}");
-    }
-    for flow in &mut kept {
-        assert_eq!(flow.exchange(PATIENCE), Exchange::Echoed, "{flow:?}");
-    }
+    none_lives(&mut cut);
+    all_live(&mut kept);
     rig.learn(&[marked("red/in", "audit", ANTS)]);
     assert_eq!(rig.commit_and_cut(), 0, "nothing got tighter");
-    for flow in &mut kept {
-        assert_eq!(flow.exchange(PATIENCE), Exchange::Echoed, "{flow:?}");
-    }
+    all_live(&mut kept);
 }
 
 #[test]

@@ -13,14 +13,9 @@ use podwall_engine::Options;
 use podwall_lab::{Cni, Outcome, PodPlan, Probe, Protocol, probe_all};
 use serde_json::{Value, json};
 
+use crate::rig::asks::{PATIENCE, SILENCE, expect, open, shut};
 use crate::rig::proxy::{Mode, OutsideTraffic, Service, ServicePort};
 use crate::rig::{ADMIN, Actor, Rig, WEB, fallback, serving, town_with};
-
-/// How long what shall be silent is listened to.
-const SILENCE: Duration = Duration::from_millis(250);
-
-/// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Host-network pods that stand for their nodes' own servers.
 const NODES: [&str; 2] = ["red/east", "red/west"];
@@ -73,32 +68,6 @@ fn ban(name: &str, addresses: &[&str], more: Value) -> Value {
 /// What everybody outside may ask of a pod: every protocol.
 const ALL: [(Protocol, u16); 4] =
     [(Protocol::Tcp, WEB), (Protocol::Udp, WEB), (Protocol::Sctp, WEB), (Protocol::Icmp, 0)];
-
-/// Every one of the addresses answers so.
-fn expect(rig: &Rig, wanted: Outcome, from: &str, to: &[IpAddr], asks: &[(Protocol, u16)]) {
-    let netns = rig.netns(&Actor(from.to_owned()));
-    let timeout = if wanted == Outcome::TimedOut { SILENCE } else { PATIENCE };
-    let pairs = asks.iter().flat_map(|ask| to.iter().map(move |address| (*ask, *address)));
-    let probes: Vec<_> = pairs
-        .map(|((protocol, port), address)| (netns, Probe::new(protocol, address, port).timeout(timeout)))
-        .collect();
-    let answers = probe_all(&probes).expect("probes can be sent");
-    let wrong: Vec<String> = probes
-        .iter()
-        .zip(answers)
-        .filter(|(_, answer)| answer.outcome != wanted)
-        .map(|((_, probe), answer)| format!("{from}: {probe:?}: {}", answer.outcome))
-        .collect();
-    assert!(wrong.is_empty(), "{wanted} was wanted:\n{}", wrong.join("\n"));
-}
-
-fn open(rig: &Rig, from: &str, to: &[IpAddr], asks: &[(Protocol, u16)]) {
-    expect(rig, Outcome::Open, from, to, asks);
-}
-
-fn shut(rig: &Rig, from: &str, to: &[IpAddr], asks: &[(Protocol, u16)]) {
-    expect(rig, Outcome::TimedOut, from, to, asks);
-}
 
 /// Addresses of a pod on each node and of both nodes.
 fn everywhere(rig: &Rig) -> Vec<IpAddr> {

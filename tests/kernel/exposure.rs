@@ -6,19 +6,13 @@ mod doors;
 mod policy;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use podwall_lab::{Cni, Outcome, PodPlan, Probe, Protocol, probe_all};
+use podwall_lab::{Cni, Outcome, PodPlan, Protocol};
 use serde_json::{Value, json};
 
+use crate::rig::asks::{all_live, expect, flow, none_lives, open, shut};
 use crate::rig::proxy::{Mode, OutsideTraffic, Service, ServicePort};
 use crate::rig::{ADMIN, Actor, Rig, WEB, town};
-
-/// How long what shall be silent is listened to.
-const SILENCE: Duration = Duration::from_millis(250);
-
-/// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Every port of the Service on the nodes: TCP and UDP to the web, TCP to the back room.
 const DOORS: [(Protocol, u16); 3] =
@@ -99,29 +93,12 @@ fn exposure(name: &str, spec: &str) -> Value {
            "metadata": {"namespace": "red", "name": name, "uid": name}, "spec": spec})
 }
 
-fn expect(rig: &Rig, open: bool, from: &str, to: &[IpAddr], asks: &[(Protocol, u16)]) {
-    let netns = rig.netns(&Actor(from.to_owned()));
-    let (wanted, timeout) = if open { (Outcome::Open, PATIENCE) } else { (Outcome::TimedOut, SILENCE) };
-    let pairs = asks.iter().flat_map(|ask| to.iter().map(move |address| (*ask, *address)));
-    let probes: Vec<_> = pairs
-        .map(|((protocol, port), address)| (netns, Probe::new(protocol, address, port).timeout(timeout)))
-        .collect();
-    let answers = probe_all(&probes).expect("probes can be sent");
-    let wrong: Vec<String> = probes
-        .iter()
-        .zip(answers)
-        .filter(|(_, answer)| answer.outcome != wanted)
-        .map(|((_, probe), answer)| format!("{from}: {probe:?}: {}", answer.outcome))
-        .collect();
-    assert!(wrong.is_empty(), "{wanted} was wanted:\n{}", wrong.join("\n"));
-}
-
 /// Whoever is inside the cluster comes in by every door.
 fn inside_is_open(rig: &Rig) {
     for from in ["red/ant", "blue/bee", "@west", "@east"] {
-        expect(rig, true, from, &nodes(rig), &DOORS);
+        open(rig, from, &nodes(rig), &DOORS);
     }
-    expect(rig, true, "outside", rig.addresses(&Actor("red/cat".to_owned())), &[(Protocol::Tcp, WEB)]);
+    open(rig, "outside", rig.addresses(&Actor("red/cat".to_owned())), &[(Protocol::Tcp, WEB)]);
 }
 
 #[test]
@@ -129,21 +106,21 @@ fn a_service_that_is_chosen_is_closed_to_all_outside_but_for_those_it_names() {
     let Some(mut rig) = ground() else { return };
     for mode in [Mode::Iptables, Mode::Nftables] {
         translate(&rig, mode, 30_080);
-        expect(&rig, true, "elsewhere", &nodes(&rig), &DOORS);
+        open(&rig, "elsewhere", &nodes(&rig), &DOORS);
         rig.apply(&[exposure("shut", "{services: {names: [cat]}}")]);
         rig.forget_flows();
-        expect(&rig, false, "outside", &nodes(&rig), &DOORS);
-        expect(&rig, false, "elsewhere", &nodes(&rig), &DOORS);
+        shut(&rig, "outside", &nodes(&rig), &DOORS);
+        shut(&rig, "elsewhere", &nodes(&rig), &DOORS);
         inside_is_open(&rig);
         rig.apply(&[exposure("office", &format!("{{services: {{selector: {{matchLabels: {{public: 'yes'}}}}}}, allow: [{{from: [{OFFICE}]}}]}}"))]);
         rig.forget_flows();
         // The second node sees the client masqueraded behind the first: it must be let in where it comes in.
-        expect(&rig, true, "outside", &nodes(&rig), &DOORS);
-        expect(&rig, false, "elsewhere", &nodes(&rig), &DOORS);
+        open(&rig, "outside", &nodes(&rig), &DOORS);
+        shut(&rig, "elsewhere", &nodes(&rig), &DOORS);
         rig.delete("ServiceExposure", "red/shut");
         rig.delete("ServiceExposure", "red/office");
         rig.forget_flows();
-        expect(&rig, true, "elsewhere", &nodes(&rig), &DOORS);
+        open(&rig, "elsewhere", &nodes(&rig), &DOORS);
     }
 }
 
@@ -156,22 +133,22 @@ fn ports_are_opened_by_name_and_number_and_lent_addresses_are_doors_too() {
     rig.lend("east", &lent[..1]);
     rig.lend("west", &lent[1..]);
     let asks = [(Protocol::Tcp, 80), (Protocol::Udp, 80), (Protocol::Tcp, 90)];
-    expect(&rig, true, "outside", &lent, &asks);
+    open(&rig, "outside", &lent, &asks);
     let allow = |ports: &str| {
         exposure(
             "some",
             &format!("{{services: {{names: [cat]}}, allow: [{{from: [{OFFICE}], ports: [{ports}]}}]}}"),
         )
     };
-    for (ports, open) in [
-        ("{name: web}", [true, false, false]),
-        ("{port: 80, protocol: UDP}, {port: 90}", [false, true, true]),
+    for (ports, wanted) in [
+        ("{name: web}", [Outcome::Open, Outcome::TimedOut, Outcome::TimedOut]),
+        ("{port: 80, protocol: UDP}, {port: 90}", [Outcome::TimedOut, Outcome::Open, Outcome::Open]),
     ] {
         rig.apply(&[allow(ports)]);
         rig.forget_flows();
-        for (at, is_open) in open.into_iter().enumerate() {
-            expect(&rig, is_open, "outside", &lent, &asks[at..=at]);
-            expect(&rig, is_open, "outside", &nodes(&rig), &DOORS[at..=at]);
+        for (at, wanted) in wanted.into_iter().enumerate() {
+            expect(&rig, wanted, "outside", &lent, &asks[at..=at]);
+            expect(&rig, wanted, "outside", &nodes(&rig), &DOORS[at..=at]);
         }
     }
 }
@@ -180,21 +157,19 @@ fn ports_are_opened_by_name_and_number_and_lent_addresses_are_doors_too() {
 fn a_door_that_moves_to_another_port_is_followed_and_open_connections_are_cut() {
     let Some(mut rig) = ground() else { return };
     translate(&rig, Mode::Nftables, 30_080);
-    let probe = Probe::new(Protocol::Tcp, nodes(&rig)[0], 30_080).timeout(PATIENCE);
-    let netns = rig.netns(&Actor("elsewhere".to_owned())).clone();
-    let mut flow = podwall_lab::Flow::open(&netns, probe).expect("it is open");
+    let mut flow = [flow(&rig, "elsewhere", (Protocol::Tcp, nodes(&rig)[0], 30_080))];
     rig.learn(&[exposure("shut", "{services: {names: [cat]}}")]);
     assert_ne!(rig.commit_and_cut(), 0);
-    assert_ne!(flow.exchange(SILENCE), podwall_lab::Exchange::Echoed);
+    none_lives(&mut flow);
     translate(&rig, Mode::Nftables, 30_081);
     let moved = [(Protocol::Tcp, 30_081), (Protocol::Udp, 30_081)];
-    expect(&rig, true, "elsewhere", &nodes(&rig), &moved);
+    open(&rig, "elsewhere", &nodes(&rig), &moved);
     rig.apply(&[service(30_081)]);
     rig.forget_flows();
-    expect(&rig, false, "elsewhere", &nodes(&rig), &moved);
+    shut(&rig, "elsewhere", &nodes(&rig), &moved);
     rig.delete("Service", "red/cat");
     rig.forget_flows();
-    expect(&rig, true, "elsewhere", &nodes(&rig), &moved);
+    open(&rig, "elsewhere", &nodes(&rig), &moved);
 }
 
 #[test]
@@ -203,7 +178,7 @@ fn an_exposure_that_audits_refuses_nobody() {
     translate(&rig, Mode::Iptables, 30_080);
     rig.apply(&[exposure("look", "{services: {names: [cat]}, mode: Audit}")]);
     rig.forget_flows();
-    expect(&rig, true, "elsewhere", &nodes(&rig), &DOORS);
+    open(&rig, "elsewhere", &nodes(&rig), &DOORS);
     inside_is_open(&rig);
 }
 
@@ -219,13 +194,13 @@ fn a_host_port_of_the_pods_behind_a_service_is_a_door() {
     rig.apply(&[pod, service, exposure("shut", "{services: {names: [cat]}}")]);
     let west = rig.lab.node("west").expect("there").addresses().to_vec();
     let door = [(Protocol::Tcp, 8443)];
-    expect(&rig, false, "elsewhere", &west, &door);
-    expect(&rig, true, "@east", &west, &door);
-    expect(&rig, true, "red/ant", &west, &door);
+    shut(&rig, "elsewhere", &west, &door);
+    open(&rig, "@east", &west, &door);
+    open(&rig, "red/ant", &west, &door);
     rig.apply(&[exposure(
         "shut",
         "{services: {names: [cat]}, allow: [{from: [{cidr: 0.0.0.0/0}, {cidr: '::/0'}]}]}",
     )]);
     rig.forget_flows();
-    expect(&rig, true, "elsewhere", &west, &door);
+    open(&rig, "elsewhere", &west, &door);
 }

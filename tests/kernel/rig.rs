@@ -3,6 +3,7 @@
 //! Owns the order of things: objects go in as JSON, both engines take them, each node's delta goes through the
 //! stager into its own kernel. What is asked of it and compared is the business of [`truth`].
 pub mod agents;
+pub mod asks;
 mod filter;
 mod objects;
 pub mod programs;
@@ -166,7 +167,7 @@ impl Rig {
 
     /// Empties every node's table of flows, so that nothing asked before lives on.
     pub fn forget_flows(&self) {
-        self.filters.values().for_each(|filter| drop(filter.flows(|_| true)));
+        self.lab.nodes().for_each(|node| drop(filter::flows(node.netns(), |_| true)));
     }
 
     /// Tells each engine how local pods hang on its node, as the agent reads it from routes.

@@ -3,39 +3,18 @@
 mod node_port;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use podwall_lab::{Cni, Outcome, PodPlan, Probe, Protocol, probe_all};
+use podwall_lab::Outcome::{self, Open, TimedOut};
+use podwall_lab::{Cni, PodPlan, Protocol};
 
+use crate::rig::asks::{self, Ask};
 use crate::rig::proxy::{Mode, OutsideTraffic, Service, ServicePort};
 use crate::rig::{Actor, Rig, WEB, serving, town};
 
-/// How long what shall be silent is listened to.
-const SILENCE: Duration = Duration::from_millis(250);
-
-/// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(4);
-
-/// What is asked: protocol and port.
-type Ask = (Protocol, u16);
-
-/// Every one of the addresses answers, or every one is silent.
-fn expect(rig: &Rig, open: bool, from: &str, addresses: &[IpAddr], asks: &[Ask]) {
+/// Every one of the addresses answers so, whatever flows were left before.
+fn expect(rig: &Rig, wanted: Outcome, from: &str, to: &[IpAddr], asks: &[Ask]) {
     rig.forget_flows();
-    let netns = rig.netns(&Actor(from.to_owned()));
-    let (wanted, timeout) = if open { (Outcome::Open, PATIENCE) } else { (Outcome::TimedOut, SILENCE) };
-    let pairs = asks.iter().flat_map(|ask| addresses.iter().map(move |address| (*ask, *address)));
-    let probes: Vec<_> = pairs
-        .map(|((protocol, port), address)| (netns, Probe::new(protocol, address, port).timeout(timeout)))
-        .collect();
-    let answers = probe_all(&probes).expect("probes can be sent");
-    let wrong: Vec<String> = probes
-        .iter()
-        .zip(answers)
-        .filter(|(_, answer)| answer.outcome != wanted)
-        .map(|((_, probe), answer)| format!("{from}: {probe:?}: {}", answer.outcome))
-        .collect();
-    assert!(wrong.is_empty(), "{wanted} was wanted:\n{}", wrong.join("\n"));
+    asks::expect(rig, wanted, from, to, asks);
 }
 
 fn own(rig: &Rig, name: &str) -> Vec<IpAddr> {
@@ -77,7 +56,7 @@ fn rules_on_the_pods_port_hold_behind_a_service_and_rules_on_the_services_port_m
     };
     for mode in [Mode::Iptables, Mode::Nftables] {
         rig.load_services(mode, &[shifted(&rig, "red/cat", None)]);
-        for (port, open) in [(WEB, true), (80, false)] {
+        for (port, wanted) in [(WEB, Open), (80, TimedOut)] {
             let ports = listed(port);
             rig.policy(
                 "red/cat",
@@ -88,7 +67,7 @@ fn rules_on_the_pods_port_hold_behind_a_service_and_rules_on_the_services_port_m
                 &format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{{ports: {ports}}}]}}"),
             );
             for from in ["red/ant", "red/bee", "blue/ant", "blue/bee"] {
-                expect(&rig, open, from, &vip(), &translated(80));
+                expect(&rig, wanted, from, &vip(), &translated(80));
             }
         }
     }
@@ -102,8 +81,8 @@ fn an_address_block_of_cluster_ips_opens_nothing() {
         "blue/out",
         "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.96.0.0/12}}, {ipBlock: {cidr: 'fd96::/16'}}]}]}",
     );
-    expect(&rig, false, "blue/ant", &vip(), &translated(80));
-    expect(&rig, true, "red/ant", &vip(), &translated(80));
+    expect(&rig, TimedOut, "blue/ant", &vip(), &translated(80));
+    expect(&rig, Open, "red/ant", &vip(), &translated(80));
 }
 
 #[test]
@@ -112,11 +91,11 @@ fn a_pod_reaches_itself_directly_and_through_its_service_under_any_policy() {
     rig.policy("red/shut", "{podSelector: {}, policyTypes: [Ingress, Egress]}");
     for mode in [Mode::Iptables, Mode::Nftables] {
         rig.load_services(mode, &[shifted(&rig, "red/cat", None)]);
-        expect(&rig, true, "red/cat", &own(&rig, "red/cat"), &translated(WEB));
-        expect(&rig, true, "red/cat", &vip(), &translated(80));
+        expect(&rig, Open, "red/cat", &own(&rig, "red/cat"), &translated(WEB));
+        expect(&rig, Open, "red/cat", &vip(), &translated(80));
         // Its neighbours are still shut off, and it from them.
-        expect(&rig, false, "red/ant", &vip(), &translated(80));
-        expect(&rig, false, "red/cat", &own(&rig, "red/ant"), &translated(WEB));
+        expect(&rig, TimedOut, "red/ant", &vip(), &translated(80));
+        expect(&rig, TimedOut, "red/cat", &own(&rig, "red/ant"), &translated(WEB));
     }
 }
 
@@ -143,22 +122,22 @@ fn the_own_node_and_its_host_network_pods_are_admitted_and_others_only_by_addres
         &format!("{{podSelector: {{matchLabels: {{kind: cat}}}}, ingress: [{{from: [{ants}]}}]}}"),
     );
     let cat = own(&rig, "red/cat");
-    for (from, open) in [
-        ("red/agent-east", true),
-        ("@east", true),
-        ("red/agent-west", false),
-        ("@west", false),
-        ("red/ant", true),
+    for (from, wanted) in [
+        ("red/agent-east", Open),
+        ("@east", Open),
+        ("red/agent-west", TimedOut),
+        ("@west", TimedOut),
+        ("red/ant", Open),
     ] {
-        expect(&rig, open, from, &cat, &every());
+        expect(&rig, wanted, from, &cat, &every());
     }
     let west = block_of(&rig, "west");
     rig.policy(
         "red/cat",
         &format!("{{podSelector: {{matchLabels: {{kind: cat}}}}, ingress: [{{from: [{west}]}}]}}"),
     );
-    expect(&rig, true, "@west", &cat, &every());
-    expect(&rig, false, "red/ant", &cat, &every());
+    expect(&rig, Open, "@west", &cat, &every());
+    expect(&rig, TimedOut, "red/ant", &cat, &every());
 }
 
 #[test]
@@ -171,18 +150,18 @@ fn egress_to_the_own_node_needs_an_address_and_answers_to_the_node_do_not() {
     rig.policy("red/mute", "{podSelector: {matchLabels: {kind: ant}}, policyTypes: [Egress]}");
     let home = rig.lab.pod("red/ant").expect("it is there").node().to_owned();
     for node in [&east, &west] {
-        expect(&rig, false, "red/ant", node, &every());
-        expect(&rig, true, "red/bee", node, &every());
+        expect(&rig, TimedOut, "red/ant", node, &every());
+        expect(&rig, Open, "red/bee", node, &every());
     }
     // Its answers to the node pass.
-    expect(&rig, true, &format!("@{home}"), &own(&rig, "red/ant"), &every());
+    expect(&rig, Open, &format!("@{home}"), &own(&rig, "red/ant"), &every());
     let block = block_of(&rig, &home);
     rig.policy(
         "red/mute",
         &format!("{{podSelector: {{matchLabels: {{kind: ant}}}}, policyTypes: [Egress], egress: [{{to: [{block}], ports: [{{port: 8080}}]}}]}}"),
     );
     let (allowed, other) = if home == "east" { (east, west) } else { (west, east) };
-    expect(&rig, true, "red/ant", &allowed, &[(Protocol::Tcp, WEB)]);
-    expect(&rig, false, "red/ant", &allowed, &[(Protocol::Udp, WEB)]);
-    expect(&rig, false, "red/ant", &other, &[(Protocol::Tcp, WEB)]);
+    expect(&rig, Open, "red/ant", &allowed, &[(Protocol::Tcp, WEB)]);
+    expect(&rig, TimedOut, "red/ant", &allowed, &[(Protocol::Udp, WEB)]);
+    expect(&rig, TimedOut, "red/ant", &other, &[(Protocol::Tcp, WEB)]);
 }

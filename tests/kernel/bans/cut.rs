@@ -1,19 +1,13 @@
 //! Flows that were open when the ban came: cut on every node they cross, and cut for good, whoever goes on sending.
-use std::thread;
-
-use podwall_lab::{Exchange, Flow, Server};
+use podwall_lab::{Flow, Server};
 
 use super::*;
+use crate::rig::asks::{all_live, flow, none_lives, which_live};
 
 /// Longer than TCP waits before it sends again, several times.
 const ROUNDS: usize = 4;
 
 const SERVERS: [&str; 4] = ["red/ant", "red/bee", "red/east", "red/west"];
-
-fn flow(rig: &Rig, from: &str, (protocol, to, port): (Protocol, IpAddr, u16)) -> Flow {
-    let netns = rig.netns(&Actor(from.to_owned()));
-    Flow::open(netns, Probe::new(protocol, to, port).timeout(PATIENCE)).expect("it is open")
-}
 
 fn flows(rig: &Rig, from: &str, protocols: &[Protocol]) -> Vec<Flow> {
     let to = everywhere(rig);
@@ -22,25 +16,6 @@ fn flows(rig: &Rig, from: &str, protocols: &[Protocol]) -> Vec<Flow> {
 
 fn server<'a>(rig: &'a Rig, name: &str) -> &'a Server {
     rig.lab.pod(name).expect("it is there").server()
-}
-
-/// All at once: is any of them answered, does any hear the server?
-fn any_lives(flows: &mut [Flow]) -> bool {
-    let lives = which_live(flows);
-    lives.iter().zip(flows).filter(|(lives, _)| **lives).for_each(|(_, flow)| println!("lives: {flow:?}"));
-    lives.contains(&true)
-}
-
-fn which_live(flows: &mut [Flow]) -> Vec<bool> {
-    thread::scope(|scope| {
-        let asked: Vec<_> = flows
-            .iter_mut()
-            .map(|flow| {
-                scope.spawn(|| flow.hears_push(SILENCE) || flow.exchange(SILENCE) == Exchange::Echoed)
-            })
-            .collect();
-        asked.into_iter().map(|asked| asked.join().expect("it does not panic")).collect()
-    })
 }
 
 #[test]
@@ -53,12 +28,12 @@ fn cut_is_cut_for_good_however_both_ends_go_on_sending() {
     assert_ne!(rig.commit_and_cut(), 0);
     for _ in 0..ROUNDS {
         SERVERS.iter().for_each(|name| server(&rig, name).push());
-        assert!(!any_lives(&mut cut));
+        none_lives(&mut cut);
     }
     for flow in &mut kept {
         assert!(flow.protocol() == Protocol::Sctp || flow.hears_push(PATIENCE), "{flow:?}");
-        assert_eq!(flow.exchange(PATIENCE), Exchange::Echoed, "{flow:?}");
     }
+    all_live(&mut kept);
     // They were forgotten, not put off: gone is gone, and a new one is another one.
     rig.delete("Ban", "out");
     open(&rig, "outside", &everywhere(&rig), &ALL);
@@ -72,14 +47,14 @@ fn datagrams_of_ours_to_the_banned_are_a_flow_of_our_own_unless_both_directions_
     assert_ne!(rig.commit_and_cut(), 0);
     for _ in 0..ROUNDS {
         SERVERS.iter().for_each(|name| server(&rig, name).push());
-        assert!(!any_lives(&mut all));
+        none_lives(&mut all);
     }
     rig.learn(&[ban("out", &BANNED, json!({}))]);
     rig.commit_and_cut();
-    assert!(!any_lives(&mut all));
+    none_lives(&mut all);
     // Nothing tells a datagram that opens from one that answers.
     server(&rig, "red/ant").push();
-    assert!(any_lives(&mut all));
+    assert!(which_live(&mut all).contains(&true));
 }
 
 #[test]
@@ -96,14 +71,11 @@ fn a_ban_of_what_goes_out_cuts_what_was_opened_to_the_address_and_not_what_it_op
     assert_ne!(rig.commit_and_cut(), 0);
     // Datagrams of the banned would be a flow of its own, the way it may.
     cut.retain(|flow| flow.protocol() == Protocol::Tcp);
-    assert!(!cut.is_empty());
     for _ in 0..ROUNDS {
         rig.lab.host("outside").expect("it is there").server().push();
-        assert!(!any_lives(&mut cut));
+        none_lives(&mut cut);
     }
-    for flow in &mut kept {
-        assert_eq!(flow.exchange(PATIENCE), Exchange::Echoed, "{flow:?}");
-    }
+    all_live(&mut kept);
 }
 
 #[test]
@@ -119,10 +91,8 @@ fn a_ban_of_some_ports_cuts_their_flows_only() {
     let ports = json!({"ports": [{"protocol": "TCP", "localPort": 8000, "localEndPort": 8100}]});
     rig.learn(&[ban("out", &BANNED, ports)]);
     assert_ne!(rig.commit_and_cut(), 0);
-    assert!(!any_lives(&mut cut));
-    for flow in &mut kept {
-        assert_eq!(flow.exchange(PATIENCE), Exchange::Echoed, "{flow:?}");
-    }
+    none_lives(&mut cut);
+    all_live(&mut kept);
 }
 
 #[test]
@@ -154,17 +124,15 @@ fn flows_through_a_node_port_are_cut_where_the_client_came_in() {
         rig.learn(&[ban("out", &BANNED, json!({"ports": [{"protocol": "TCP"}, {"protocol": "UDP"}]}))]);
         assert!(rig.commit_and_cut() >= cut.len());
         for _ in 0..ROUNDS {
-            assert!(!any_lives(&mut cut));
+            none_lives(&mut cut);
         }
         cut.retain(|flow| flow.protocol() == Protocol::Tcp);
         assert_eq!(cut.len(), doors.len());
         for _ in 0..ROUNDS {
             server(&rig, "red/cat").push();
-            assert!(!any_lives(&mut cut));
+            none_lives(&mut cut);
         }
-        for flow in &mut kept {
-            assert_eq!(flow.exchange(PATIENCE), Exchange::Echoed, "{flow:?}");
-        }
+        all_live(&mut kept);
         rig.delete("Ban", "out");
     }
 }

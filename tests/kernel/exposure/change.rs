@@ -1,5 +1,7 @@
 //! What changes about a Service, its exposures and who is inside is followed, and in between nobody comes in whom
 //! neither the old nor the new state lets in.
+use std::time::Duration;
+
 use super::*;
 use crate::rig::serving;
 use crate::rig::stream::{self, Stream, Tally};
@@ -17,20 +19,20 @@ fn who_comes_to_live_in_the_cluster_comes_in_and_who_leaves_it_no_longer_does() 
     rig.add_pod(serving(PodPlan::new("green/new").on("east")), &[("kind", "new")]);
     // A pod the API server has not shown yet is nobody.
     let west = rig.lab.node("west").expect("there").addresses().to_vec();
-    expect(&rig, false, "green/new", &west, &DOORS);
+    shut(&rig, "green/new", &west, &DOORS);
     rig.commit();
     rig.forget_flows();
-    expect(&rig, true, "green/new", &doors, &DOORS);
+    open(&rig, "green/new", &doors, &DOORS);
     // The host outside joins as a node, and leaves again.
     let addresses = rig.addresses(&Actor("outside".to_owned())).to_vec();
     let joined = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "north"},
         "status": {"addresses": addresses.iter().map(|a| json!({"type": "InternalIP", "address": a})).collect::<Vec<_>>()}});
     rig.apply(&[joined]);
     rig.forget_flows();
-    expect(&rig, true, "outside", &doors, &DOORS);
+    open(&rig, "outside", &doors, &DOORS);
     rig.delete("Node", "north");
     rig.forget_flows();
-    expect(&rig, false, "outside", &doors, &DOORS);
+    shut(&rig, "outside", &doors, &DOORS);
 }
 
 #[test]
@@ -43,29 +45,29 @@ fn labels_and_names_choose_services_and_the_last_exposure_that_goes_opens_the_do
         allow("by-name", OFFICE),
         exposure("other", "{services: {names: [dog]}, allow: [{from: [{cidr: 0.0.0.0/0}, {cidr: '::/0'}]}]}"),
     ]);
-    expect(&rig, true, "outside", &doors, &DOORS);
-    expect(&rig, false, "elsewhere", &doors, &DOORS);
+    open(&rig, "outside", &doors, &DOORS);
+    shut(&rig, "elsewhere", &doors, &DOORS);
     rig.delete("ServiceExposure", "red/by-name");
     rig.forget_flows();
-    expect(&rig, false, "outside", &doors, &DOORS);
+    shut(&rig, "outside", &doors, &DOORS);
     // The label goes: nobody chooses it any more.
     rig.edit("Service", "red/cat", |service| service["metadata"]["labels"] = json!({}));
     rig.forget_flows();
-    expect(&rig, true, "elsewhere", &doors, &DOORS);
+    open(&rig, "elsewhere", &doors, &DOORS);
     rig.edit("Service", "red/cat", |service| service["metadata"]["labels"] = json!({"public": "yes"}));
     rig.forget_flows();
-    expect(&rig, false, "elsewhere", &doors, &DOORS);
+    shut(&rig, "elsewhere", &doors, &DOORS);
     // A Service that goes and comes again, on another port.
     rig.delete("Service", "red/cat");
     rig.forget_flows();
-    expect(&rig, true, "elsewhere", &doors, &DOORS);
+    open(&rig, "elsewhere", &doors, &DOORS);
     rig.apply(&[service(30_081)]);
     translate(&rig, Mode::Nftables, 30_081);
     rig.forget_flows();
-    expect(&rig, false, "elsewhere", &doors, &[(Protocol::Tcp, 30_081), (Protocol::Udp, 30_081)]);
+    shut(&rig, "elsewhere", &doors, &[(Protocol::Tcp, 30_081), (Protocol::Udp, 30_081)]);
     rig.delete("ServiceExposure", "red/by-label");
     rig.forget_flows();
-    expect(&rig, true, "elsewhere", &doors, &[(Protocol::Tcp, 30_081), (Protocol::Udp, 30_081)]);
+    open(&rig, "elsewhere", &doors, &[(Protocol::Tcp, 30_081), (Protocol::Udp, 30_081)]);
 }
 
 #[test]
@@ -75,16 +77,16 @@ fn exceptions_hold_against_the_block_around_them_but_not_against_another_that_na
     let doors = nodes(&rig);
     let around = "{cidr: 203.0.113.0/24, except: [203.0.113.10/32]}, {cidr: '2001:db8::/64', except: ['2001:db8::a/128']}";
     rig.apply(&[allow("around", around)]);
-    expect(&rig, false, "outside", &doors, &DOORS);
-    expect(&rig, true, "elsewhere", &doors, &DOORS);
+    shut(&rig, "outside", &doors, &DOORS);
+    open(&rig, "elsewhere", &doors, &DOORS);
     rig.apply(&[allow("named", "{cidr: 203.0.113.10/32}, {cidr: '2001:db8::a/128'}")]);
     rig.forget_flows();
-    expect(&rig, true, "outside", &doors, &DOORS);
+    open(&rig, "outside", &doors, &DOORS);
     rig.apply(&[allow("named", "{cidr: 203.0.113.10/32}")]);
     rig.forget_flows();
     let (four, six): (Vec<IpAddr>, Vec<IpAddr>) = doors.into_iter().partition(IpAddr::is_ipv4);
-    expect(&rig, true, "outside", &four, &DOORS);
-    expect(&rig, false, "outside", &six, &DOORS);
+    open(&rig, "outside", &four, &DOORS);
+    shut(&rig, "outside", &six, &DOORS);
 }
 
 /// A port of the node itself, which no translation hides from a stream.

@@ -19,15 +19,15 @@ fn a_policy_that_isolates_the_pods_closes_every_port_of_the_service_on_every_nod
             for node in ["east", "west"] {
                 rig.lend(node, &lent);
                 rig.forget_flows();
-                expect(&rig, true, "outside", &doors, &DOORS);
-                expect(&rig, true, "outside", &lent, &asks);
+                open(&rig, "outside", &doors, &DOORS);
+                open(&rig, "outside", &lent, &asks);
                 rig.policy("red/cat", SHUT);
                 rig.forget_flows();
-                expect(&rig, false, "outside", &doors, &DOORS);
-                expect(&rig, false, "outside", &lent, &asks);
+                shut(&rig, "outside", &doors, &DOORS);
+                shut(&rig, "outside", &lent, &asks);
                 // Others are as open as they were.
                 let others = rig.addresses(&Actor("red/ant".to_owned()));
-                expect(&rig, true, "outside", others, &[(Protocol::Tcp, WEB), (Protocol::Udp, WEB)]);
+                open(&rig, "outside", others, &[(Protocol::Tcp, WEB), (Protocol::Udp, WEB)]);
                 rig.delete("NetworkPolicy", "red/cat");
             }
         }
@@ -43,15 +43,15 @@ fn a_door_that_is_open_to_a_client_leads_nowhere_while_the_pods_do_not_take_it()
         "office",
         &format!("{{services: {{names: [cat]}}, allow: [{{from: [{OFFICE}]}}]}}"),
     )]);
-    expect(&rig, true, "outside", &home, &DOORS);
+    open(&rig, "outside", &home, &DOORS);
     rig.policy("red/cat", SHUT);
     rig.forget_flows();
-    expect(&rig, false, "outside", &home, &DOORS);
+    shut(&rig, "outside", &home, &DOORS);
     // The pods take both hosts, the door only one.
     rig.policy("red/cat", "{podSelector: {matchLabels: {kind: cat}}, ingress: [{}]}");
     rig.forget_flows();
-    expect(&rig, true, "outside", &home, &DOORS);
-    expect(&rig, false, "elsewhere", &home, &DOORS);
+    open(&rig, "outside", &home, &DOORS);
+    shut(&rig, "elsewhere", &home, &DOORS);
 }
 
 #[test]
@@ -61,10 +61,10 @@ fn who_is_banned_comes_in_by_no_door_that_names_it() {
     let all =
         "{services: {names: [cat]}, allow: [{from: [{cidr: 203.0.113.0/24}, {cidr: '2001:db8::/32'}]}]}";
     rig.apply(&[exposure("all", all)]);
-    expect(&rig, true, "outside", &nodes(&rig), &DOORS);
+    open(&rig, "outside", &nodes(&rig), &DOORS);
     rig.apply(&[json!({"apiVersion": "podwall.dev/v1alpha1", "kind": "Ban", "metadata": {"name": "out"},
         "spec": {"addresses": ["203.0.113.10", "2001:db8::a"]}})]);
     rig.forget_flows();
-    expect(&rig, false, "outside", &nodes(&rig), &DOORS);
-    expect(&rig, true, "elsewhere", &nodes(&rig), &DOORS);
+    shut(&rig, "outside", &nodes(&rig), &DOORS);
+    open(&rig, "elsewhere", &nodes(&rig), &DOORS);
 }

@@ -92,22 +92,27 @@ impl Filter {
 
     /// Deletes the flows that are named, of the node's own table; answers them.
     pub fn flows(&self, named: impl Fn(&Flow) -> bool + Sync) -> Vec<Flow> {
-        let cut = || -> Result<Vec<Flow>, podwall_netlink::Error> {
-            let mut table = Conntrack::open()?;
-            let mut found = Vec::new();
-            table.list(&mut |flow| found.extend(Some(flow).filter(&named)))?;
-            for flow in &found {
-                table.delete(flow)?;
-            }
-            Ok(found)
-        };
-        self.netns.run(cut).expect("the namespace is there").expect("conntrack answers")
+        flows(&self.netns, named)
     }
 
     /// What stands, as far as we know.
     pub const fn standing(&self) -> &Ruleset {
         &self.standing
     }
+}
+
+/// Deletes the flows that are named, of a namespace's own table; answers them.
+pub fn flows(netns: &Netns, named: impl Fn(&Flow) -> bool + Sync) -> Vec<Flow> {
+    let cut = || -> Result<Vec<Flow>, podwall_netlink::Error> {
+        let mut table = Conntrack::open()?;
+        let mut found = Vec::new();
+        table.list(&mut |flow| found.extend(Some(flow).filter(&named)))?;
+        for flow in &found {
+            table.delete(flow)?;
+        }
+        Ok(found)
+    };
+    netns.run(cut).expect("the namespace is there").expect("conntrack answers")
 }
 
 /// The backend under test in a namespace.
