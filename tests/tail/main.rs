@@ -2,7 +2,7 @@
 //! systemd-journal-remote.
 //!
 //! Needs no root, no kernel and no cluster, but those two Debian packages; without them a test says so and passes, and
-//! with `CI` set it fails instead.
+//! with `CI=true` it fails instead.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod environment;
 mod journal;

@@ -66,44 +66,39 @@ fn each_once(seen: &[u32], written: u32) {
     assert!(wrong.is_empty() && known, "{} of {written} wrong: {:?}", wrong.len(), wrong.get(..9));
 }
 
-#[test]
-fn every_line_is_told_once_when_logs_are_renamed() {
-    let Some(node) = Node::new("create") else { return };
+/// Four rotations, each amid five hundred lines and what the daemon writes behind them.
+fn every_line_is_told_once(how: &'static str, behind: impl Fn(&mut Daemon, u32)) {
+    let Some(node) = Node::new(how) else { return };
     let mut daemon = node.daemon();
     let tail = node.tail();
     // What was rotated before it first looked is none of its business.
     daemon.write(1);
     let mut seen = tail.numbers(1);
     for round in 1..=4 {
+        let before = daemon.written;
         daemon.write(500);
         node.rotate();
-        // The daemon has not been told yet; its lines go where the old name went.
-        daemon.write(20);
-        daemon.reopen();
-        daemon.write(round);
-        seen.extend(tail.numbers(520 + round as usize));
+        behind(&mut daemon, round);
+        seen.extend(tail.numbers((daemon.written - before) as usize));
     }
     each_once(&seen, daemon.written);
     tail.stop();
 }
 
 #[test]
+fn every_line_is_told_once_when_logs_are_renamed() {
+    every_line_is_told_once("create", |daemon, round| {
+        // The daemon has not been told yet; its lines go where the old name went.
+        daemon.write(20);
+        daemon.reopen();
+        daemon.write(round);
+    });
+}
+
+#[test]
 fn every_line_is_told_once_when_logs_are_copied_and_truncated() {
-    let Some(node) = Node::new("copytruncate") else { return };
-    let mut daemon = node.daemon();
-    let tail = node.tail();
-    // What was rotated before it first looked is none of its business.
-    daemon.write(1);
-    let mut seen = tail.numbers(1);
-    for round in 1..=4 {
-        daemon.write(500);
-        node.rotate();
-        // Sometimes the file is longer again at once than it was.
-        daemon.write(round * 200);
-        seen.extend(tail.numbers(500 + round as usize * 200));
-    }
-    each_once(&seen, daemon.written);
-    tail.stop();
+    // Sometimes the file is longer again at once than it was.
+    every_line_is_told_once("copytruncate", |daemon, round| daemon.write(round * 200));
 }
 
 #[test]
