@@ -5,7 +5,7 @@ use ipnetwork::IpNetwork;
 use podwall_lab::{Outcome, Probe, Protocol};
 use podwall_testkit::dnat::{Outside, Proxy, ServicePort};
 
-use super::{Ground, WEB, condition};
+use super::{Ground, PATIENCE, WEB, condition};
 use crate::site::Failure;
 
 const DOOR: u16 = 30_080;
@@ -74,7 +74,7 @@ fn an_exposure_closes_a_node_port_on_every_node_but_for_those_it_names() -> Resu
     // It is about the doors: what is inside the cluster, and the pods' own addresses, are other people's matter.
     ground.becomes("outside", lab.pod("shop/server")?.addresses(), WEB, Outcome::Open)?;
     for door in &doors {
-        let answer = Probe::tcp(*door, DOOR).from(lab.pod("shop/other")?.netns())?;
+        let answer = Probe::tcp(*door, DOOR).timeout(PATIENCE).from(lab.pod("shop/other")?.netns())?;
         assert_eq!(answer.outcome, Outcome::Open, "{door}");
     }
     ground.site.delete(&exposure)?;

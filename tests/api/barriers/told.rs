@@ -1,7 +1,7 @@
 //! What only the nodes can know of an object, as a condition that names node and field; good ones hold beside it.
-use podwall_lab::Outcome;
+use podwall_lab::{Outcome, Probe};
 
-use super::{FILTERS, Ground, WEB, ban, condition};
+use super::{FILTERS, Ground, PATIENCE, WEB, ban, condition};
 use crate::site::Failure;
 
 /// As the API servers of a cluster write it about themselves.
@@ -47,7 +47,7 @@ fn what_a_node_cannot_do_of_a_ban_is_a_condition_with_node_and_field_and_others_
     );
     // Everybody still reaches the node.
     let netns = ground.site.lab.node("node-b")?.netns();
-    assert_eq!(podwall_lab::Probe::tcp(own, WEB).from(netns)?.outcome, Outcome::Open);
+    assert_eq!(Probe::tcp(own, WEB).timeout(PATIENCE).from(netns)?.outcome, Outcome::Open);
     // Its author thinks better of it.
     ground.site.apply(&ban("suicide", "{addresses: [192.0.2.8]}"))?;
     ground.waits("ban/suicide")
