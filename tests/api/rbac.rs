@@ -17,9 +17,8 @@ fn an_agent_that_cannot_read_everything_writes_nothing() -> Result<(), Failure> 
     site.add_pod("shop/friend", "node-a", "app: friend")?;
     site.apply(ONLY_FRIENDS)?;
     site.spawn_agent("node-a")?;
-    std::thread::sleep(Duration::from_secs(3));
-    let readiness = site.get("node-a", "/readyz")?;
-    assert!(readiness.starts_with("HTTP/1.1 503"), "{readiness}");
+    let vain = "cannot list resource \"pods\"";
+    site.until("node-a", |said| said.starts_with("HTTP/1.1 503") && said.contains(vain))?;
     site.becomes("shop/friend", "shop/server", 81, Outcome::Open)?;
     // The twin: with the right given back, the same agent gets ready and enforces.
     site.apply(&shipped)?;
@@ -54,6 +53,7 @@ const RIGHTS: &[(&str, &str, Agent, &str)] = &[
     (POLICIES, "list", Agent::Waits, "cannot list resource \"networkpolicies\""),
     (POLICIES, "watch", Agent::Tells, "cannot watch resource \"networkpolicies\""),
     (KINDS, "bans", Agent::Waits, "cannot list resource \"bans\""),
+    (KINDS, "domainpolicies", Agent::Waits, "cannot list resource \"domainpolicies\""),
     (KINDS, "serviceexposures", Agent::Waits, "cannot list resource \"serviceexposures\""),
     (KINDS, "watch", Agent::Tells, "cannot watch resource \"bans\""),
     (OLD, "list", Agent::Waits, "cannot list resource \"ktbans\""),
