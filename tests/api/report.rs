@@ -1,4 +1,7 @@
 //! The report of a node: written by its own agent, by nobody else's, and not needed to enforce.
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use podwall_lab::Outcome;
@@ -33,14 +36,46 @@ fn becomes(site: &Site, path: &str, wanted: &str) -> Result<(), Failure> {
     }
 }
 
+/// What whoever writes another node's report is told.
+const REFUSED: &str = "an agent may only write the report of the node its token was issued for";
+
+/// Writes a report as whoever the kubeconfig is of: was it taken, and what was said?
+fn report(site: &Site, kubeconfig: &Path, name: &str) -> Result<(bool, String), Failure> {
+    let report = format!(
+        "{{apiVersion: podwall.dev/v1alpha1, kind: NodeReport, metadata: {{name: {name}}}, spec: {{ready: false}}}}"
+    );
+    let mut command = site.api.kubectl();
+    // The last --kubeconfig counts.
+    command.arg("--kubeconfig").arg(kubeconfig);
+    command.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(report.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    Ok((output.status.success(), String::from_utf8(output.stderr)?))
+}
+
+/// A policy is in force some time after it was accepted; until then anybody's report passes.
+fn await_admission(site: &Site, kubeconfig: &Path) -> Result<(), Failure> {
+    let begun = Instant::now();
+    while report(site, kubeconfig, "nobody")?.0 {
+        site.kubectl(&["delete", "nr", "nobody"])?;
+        if begun.elapsed() > Duration::from_secs(30) {
+            return Err("the policy was never in force".into());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 #[test]
 fn an_agent_reports_its_own_node_and_may_report_no_other() -> Result<(), Failure> {
     let Some(mut site) = one_node()? else { return Ok(()) };
     site.apply(REPORTS)?;
     site.apply(&agent_admission())?;
-    // A policy is in force some time after it was accepted; until then anybody's report would pass.
-    std::thread::sleep(Duration::from_secs(2));
     let kubeconfig = site.credentials("podwall", "node-a")?;
+    await_admission(&site, &kubeconfig)?;
     site.spawn_agent_as("node-a", &kubeconfig)?;
     becomes(
         &site,
@@ -48,26 +83,9 @@ fn an_agent_reports_its_own_node_and_may_report_no_other() -> Result<(), Failure
         concat!("true nftables ", env!("CARGO_PKG_VERSION")),
     )?;
 
-    let report = |name: &str| {
-        let report = format!(
-            "{{apiVersion: podwall.dev/v1alpha1, kind: NodeReport, metadata: {{name: {name}}}, spec: {{ready: false}}}}"
-        );
-        let file = std::env::temp_dir().join(format!("podwall-report-{}-{name}.yaml", std::process::id()));
-        std::fs::write(&file, report)?;
-        let mut command = site.api.kubectl();
-        // The last --kubeconfig counts.
-        command.arg("--kubeconfig").arg(&kubeconfig);
-        let output =
-            command.args(["apply", "--server-side", "--force-conflicts", "-f"]).arg(&file).output()?;
-        std::fs::remove_file(&file)?;
-        Ok::<_, Failure>((output.status.success(), String::from_utf8(output.stderr)?))
-    };
-    let (made, said) = report("node-b")?;
-    assert!(
-        !made && said.contains("an agent may only write the report of the node its token was issued for"),
-        "{said}"
-    );
-    let (made, said) = report("node-a")?;
+    let (made, said) = report(&site, &kubeconfig, "node-b")?;
+    assert!(!made && said.contains(REFUSED), "{said}");
+    let (made, said) = report(&site, &kubeconfig, "node-a")?;
     assert!(made, "{said}");
     Ok(())
 }
@@ -77,7 +95,7 @@ fn a_token_without_a_node_reports_nothing_and_the_agent_enforces_all_the_same() 
     let Some(mut site) = one_node()? else { return Ok(()) };
     site.apply(REPORTS)?;
     site.apply(&agent_admission())?;
-    std::thread::sleep(Duration::from_secs(2));
+    await_admission(&site, site.api.agent_kubeconfig())?;
     site.start_agent("node-a")?;
     site.until("node-a", |said| {
         said.contains("told report: the operator does not hear what is enforced here")
