@@ -1,6 +1,6 @@
 //! A cluster of nodes that are no more than objects, and operators to watch them.
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -159,7 +159,7 @@ pub(crate) struct Running {
 impl Running {
     /// Nodes count as soon as they are there.
     pub(crate) fn start(kubeconfig: &Path, arguments: &[&str]) -> Result<Self, Failure> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = podwall_testkit::port::unused()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
         command
             .args(["operator", "--joining", "0", "--listen", &format!("127.0.0.1:{port}"), "--kubeconfig"])
