@@ -20,8 +20,8 @@ use watcher::{Told, Watcher};
 const RED_IN: &str = "{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {}}],
     ports: [{port: 8080}]}]}";
 
-/// How long a record may take to be shown; the issue's own limit for an event is two seconds.
-const SHOWN: Duration = Duration::from_secs(2);
+/// How long a record may take to be shown on a busy machine; `tests/api/drops.rs` holds the issue's own limit.
+const SHOWN: Duration = Duration::from_secs(10);
 
 /// The town under a policy, an agent on each node.
 fn ground(policies: &[(&str, &str)]) -> Option<(Rig, Agents)> {
@@ -160,8 +160,7 @@ fn a_pod_that_is_gone_is_named_until_its_address_is_anothers() {
     ask(&rig, "blue/ant", &to, (Protocol::Tcp, WEB), Outcome::TimedOut);
     watcher.expect(&told("blue/ant", "red/ant", ["TCP/8080"; 2], "red/in"));
     // Deleted by force: it still runs, and is kept shut (W8).
-    agents.remove(&old);
-    thread::sleep(Duration::from_millis(500));
+    agents.carries_out("east", |agents| agents.remove(&old));
     ask(&rig, "blue/ant", &to, (Protocol::Tcp, ADMIN), Outcome::TimedOut);
     let mut wanted = told("blue/ant", "red/ant", ["TCP/8080"; 2], "red/in").to_vec();
     wanted.extend(told("blue/ant", "red/ant", ["TCP/9090"; 2], "pending"));
@@ -171,8 +170,7 @@ fn a_pod_that_is_gone_is_named_until_its_address_is_anothers() {
     heir["metadata"]["name"] = "heir".into();
     heir["metadata"]["uid"] = "heir".into();
     heir["status"]["startTime"] = "2026-02-01T00:00:00Z".into();
-    agents.put(&heir);
-    thread::sleep(Duration::from_millis(500));
+    agents.carries_out("east", |agents| agents.put(&heir));
     ask(&rig, "blue/ant", &to, (Protocol::Udp, WEB), Outcome::TimedOut);
     ask(&rig, "red/bee", &to, (Protocol::Tcp, WEB), Outcome::Open);
     wanted.extend(told("blue/ant", "red/heir", ["UDP/8080"; 2], "red/in"));
@@ -196,8 +194,7 @@ fn bans_are_told_by_name_and_the_forged_by_who_sent_them() {
         }
     };
     knock(Outcome::Open);
-    agents.put(&ban);
-    thread::sleep(Duration::from_millis(500));
+    agents.carries_out("east", |agents| agents.put(&ban));
     knock(Outcome::TimedOut);
     // red/ant says it were blue/bee; what it sends under its own address passes.
     let liar = rig.lab.pod("red/ant").expect("it is there");
@@ -340,8 +337,7 @@ fn the_first_packets_of_a_pod_are_told_with_its_name() {
     let known = rig.place_pod(serving(PodPlan::new("red/wasp").on("east")), &[("kind", "wasp")]);
     let mut bound = known.clone();
     bound["status"] = json!({"phase": "Pending"});
-    agents.put(&bound);
-    thread::sleep(Duration::from_millis(500));
+    agents.carries_out("east", |agents| agents.put(&bound));
     let watcher = Watcher::on(&agents, "east", &[]);
     let to = addresses(&rig, "blue/ant");
     let netns = rig.lab.pod("red/wasp").expect("it is there").netns();

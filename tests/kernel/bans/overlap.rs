@@ -1,6 +1,7 @@
 //! Bans that overlap: inside one object, among objects, and in manners of their own. Whatever comes and goes, an
 //! address is banned exactly while some ban says so, and at no moment between two that both do is it let through.
 use podwall_lab::Cni;
+use podwall_ruleset::Key;
 
 use super::*;
 use crate::rig::stream::{self, Stream, Tally};
@@ -173,6 +174,13 @@ fn an_audit_of_a_banned_address_opens_nothing_and_is_counted_too() {
     rig.apply(&[ban("look", &BANNED, json!({"mode": "Audit"})), ban("out", &BANNED, json!({}))]);
     rig.forget_flows();
     shut(&rig, "outside", &everywhere(&rig), &ALL);
+    // Once by what only looks, once by what drops.
+    let hits = rig.filters.get_mut("east").expect("it is there").backend.hits().expect("readable");
+    for address in BANNED.map(ip) {
+        let counted: Vec<u64> =
+            hits.iter().filter(|hit| hit.key == Key::Address(address)).map(|hit| hit.packets).collect();
+        assert!(counted.len() == 2 && counted[0] > 0 && counted[0] == counted[1], "{hits:?}");
+    }
     rig.delete("Ban", "out");
     rig.forget_flows();
     open(&rig, "outside", &everywhere(&rig), &ALL);

@@ -1,4 +1,5 @@
 //! `podwall drops` beside an agent, and what it shows.
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -84,9 +85,18 @@ impl Watcher {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it was built with this test");
         let rest = child.stdout.take();
-        // It has asked by then.
-        thread::sleep(Duration::from_millis(400));
-        Self { child, lines: Arc::default(), rest }
+        let watcher = Self { child, lines: Arc::default(), rest };
+        watcher.await_asked();
+        watcher
+    }
+
+    /// It reads in a thread of its own from the moment the agent shows it drops.
+    fn await_asked(&self) {
+        let (threads, until) = (format!("/proc/{}/task", self.child.id()), Instant::now() + SHOWN);
+        while fs::read_dir(&threads).map_or(0, Iterator::count) < 2 {
+            assert!(Instant::now() < until, "the agent never showed any drops");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Everything shown so far, once nothing more comes.

@@ -151,6 +151,17 @@ impl Agents {
         child.wait().expect("it was ours").code()
     }
 
+    /// Does the work, and waits until a node's agent has carried out what it asks for.
+    pub fn carries_out(&self, node: &str, work: impl FnOnce(&Self)) {
+        let done = || self.metric(node, "podwall_commits_total{result=\"done\"}");
+        let (before, until) = (done(), Instant::now() + PATIENCE);
+        work(self);
+        while done() == before {
+            assert!(Instant::now() < until, "the agent of {node} wrote nothing");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until a node's agent keeps every promise.
     pub fn await_ready(&self, node: &str) {
         self.await_health(node, |answer| answer.starts_with("HTTP/1.1 200"));
