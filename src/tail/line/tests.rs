@@ -42,7 +42,7 @@ fn the_corpus_of_real_lines_is_read_as_its_golden_file_says() {
 }
 
 #[test]
-#[ignore = "rewrites what is expected; the commit says why it moved"]
+#[ignore = "writes the expected file: cargo test --lib rewrite_the_golden_file_of_the_corpus -- --ignored"]
 fn rewrite_the_golden_file_of_the_corpus() {
     std::fs::write(GOLDEN, corpus()).unwrap();
 }

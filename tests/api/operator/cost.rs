@@ -5,7 +5,7 @@ use super::fake::{self, Cluster, REPORTED};
 use super::{becomes, field};
 use crate::site::Failure;
 
-/// Nodes of the everyday run, and of `cargo test --test api five_thousand -- --ignored --nocapture`.
+/// Nodes of the everyday run.
 const EVERYDAY: usize = 300;
 
 #[test]
@@ -33,7 +33,7 @@ fn however_often_all_nodes_report_one_ban_is_written_at_most_once_a_second() -> 
 }
 
 #[test]
-#[ignore = "measures for some minutes"]
+#[ignore = "a measurement of some minutes, proves nothing: cargo test --test api five_thousand -- --ignored --nocapture"]
 fn five_thousand_nodes_and_ten_thousand_bans() -> Result<(), Failure> {
     const NODES: usize = 5_000;
     const BANS: usize = 10_000;

@@ -106,7 +106,7 @@ fn ruleset(name: &str) -> Ruleset {
 
 /// The other process.
 #[test]
-#[ignore = "other tests start it with a task"]
+#[ignore = "the other half of the tests beside it, which start it with a task"]
 fn process() {
     let Ok(task) = std::env::var(TASK) else { return };
     let words: Vec<&str> = task.split(' ').collect();
