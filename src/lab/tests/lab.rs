@@ -326,7 +326,7 @@ fn an_address_can_be_added_and_taken_over_by_another_pod() {
 }
 
 #[test]
-fn a_silent_matrix_of_twelve_pods_takes_less_than_a_second_and_a_half() {
+fn all_of_a_silent_matrix_is_waited_for_at_the_same_time() {
     if !privileged() {
         return;
     }
@@ -358,7 +358,8 @@ fn a_silent_matrix_of_twelve_pods_takes_less_than_a_second_and_a_half() {
     println!("144 probes in {took:?}");
     let open = answers.iter().filter(|answer| answer.outcome == Outcome::Open).count();
     assert_eq!((open, answers.len()), (12, 144), "only a pod to itself is open");
-    assert!(took < Duration::from_millis(1500), "{took:?}");
+    // One after the other they would take 132 times as long.
+    assert!(took < 20 * SHORT, "{took:?}");
 }
 
 #[test]

@@ -101,7 +101,11 @@ impl Watcher {
 
     /// Everything shown so far, once nothing more comes.
     pub fn lines(&self) -> Vec<Value> {
-        thread::sleep(Duration::from_millis(1200));
+        let (mut seen, until) = (usize::MAX, Instant::now() + 2 * SHOWN);
+        while self.now().len() != seen && Instant::now() < until {
+            seen = self.now().len();
+            thread::sleep(Duration::from_millis(1200));
+        }
         self.now()
     }
 
