@@ -168,22 +168,28 @@ fn a_wide_ban_spares_administrators_but_not_the_one_who_is_banned_besides() {
     open(&rig, "outside", &of(&rig, "@east"), &ssh);
 }
 
+/// The sets by which the first host was counted, without what tells their manners apart.
+fn counted(rig: &mut Rig) -> Vec<String> {
+    let hits = rig.filters.get_mut("east").expect("it is there").backend.hits().expect("readable");
+    let own = hits
+        .iter()
+        .filter(|hit| hit.packets > 0 && BANNED.map(|text| Key::Address(ip(text))).contains(&hit.key));
+    let mut sets: Vec<String> = own.map(|hit| hit.set.to_string().chars().take(5).collect()).collect();
+    sets.sort();
+    sets
+}
+
 #[test]
-fn an_audit_of_a_banned_address_opens_nothing_and_is_counted_too() {
+fn an_audit_of_a_banned_address_opens_nothing_and_counts_what_passes() {
     let Some(mut rig) = ground() else { return };
     rig.apply(&[ban("look", &BANNED, json!({"mode": "Audit"})), ban("out", &BANNED, json!({}))]);
     rig.forget_flows();
     shut(&rig, "outside", &everywhere(&rig), &ALL);
-    // Once by what only looks, once by what drops.
-    let hits = rig.filters.get_mut("east").expect("it is there").backend.hits().expect("readable");
-    for address in BANNED.map(ip) {
-        let counted: Vec<u64> =
-            hits.iter().filter(|hit| hit.key == Key::Address(address)).map(|hit| hit.packets).collect();
-        assert!(counted.len() == 2 && counted[0] > 0 && counted[0] == counted[1], "{hits:?}");
-    }
+    assert_eq!(counted(&mut rig), ["c_bi4", "c_bi6"]);
     rig.delete("Ban", "out");
     rig.forget_flows();
     open(&rig, "outside", &everywhere(&rig), &ALL);
+    assert_eq!(counted(&mut rig), ["n_bi4", "n_bi6"]);
 }
 
 /// A ban of the first host in one way after the other; each of them refuses UDP to pods.
