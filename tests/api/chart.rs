@@ -82,11 +82,15 @@ fn the_schema_refuses_what_the_agent_would() -> Result<(), Failure> {
 }
 
 #[test]
-fn the_agent_may_write_rules_and_nothing_else_on_its_node() -> Result<(), Failure> {
+fn the_agent_and_the_dns_proxy_may_write_rules_and_nothing_else_on_their_node() -> Result<(), Failure> {
     let Some(helm) = Helm::or_skip()? else { return Ok(()) };
-    let capabilities = |values: &str| -> Result<Value, Failure> {
-        let objects = helm.objects(&format!("dns.enabled=false,{values}"))?;
-        let pod = of_kind(&objects, "DaemonSet")?.pointer("/spec/template/spec").cloned().unwrap_or_default();
+    let capabilities = |name: &str, values: &str| -> Result<Value, Failure> {
+        let objects = helm.objects(values)?;
+        let set = objects.iter().find(|object| {
+            object.get("kind") == Some(&json!("DaemonSet"))
+                && object.pointer("/metadata/name") == Some(&json!(name))
+        });
+        let pod = set.and_then(|set| set.pointer("/spec/template/spec")).cloned().unwrap_or_default();
         assert_eq!(pod.pointer("/hostNetwork"), Some(&json!(true)));
         assert_eq!((pod.pointer("/hostPID"), pod.pointer("/hostIPC")), (None, None));
         assert_eq!(pod.pointer("/tolerations"), Some(&json!([{"operator": "Exists"}])));
@@ -99,8 +103,14 @@ fn the_agent_may_write_rules_and_nothing_else_on_its_node() -> Result<(), Failur
             "capabilities": {"drop": ["ALL"], "add": added},
         })
     };
-    assert_eq!(capabilities("")?, confined(json!(["NET_ADMIN"])));
-    assert_eq!(capabilities("agent.backend=iptables")?, confined(json!(["NET_ADMIN", "NET_RAW"])));
+    for (name, values, added) in [
+        ("podwall", "", json!(["NET_ADMIN"])),
+        ("podwall-dns", "", json!(["NET_ADMIN"])),
+        ("podwall", "agent.backend=iptables", json!(["NET_ADMIN", "NET_RAW"])),
+        ("podwall-dns", "agent.backend=iptables", json!(["NET_ADMIN"])),
+    ] {
+        assert_eq!(capabilities(name, values)?, confined(added), "{name} {values}");
+    }
     Ok(())
 }
 
