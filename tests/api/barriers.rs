@@ -16,7 +16,7 @@ const WEB: u16 = 80;
 /// How long what shall be silent is listened to.
 const SILENCE: Duration = Duration::from_millis(250);
 /// How long a change may take to show, and an answer on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Each node's packet filter.
 const FILTERS: [(&str, &str); 2] = [("node-a", "nftables"), ("node-b", "iptables")];
@@ -77,7 +77,7 @@ impl Ground {
     /// Which of the addresses do not answer a host so?
     fn others(&self, from: &str, to: &[IpAddr], port: u16, wanted: Outcome) -> Result<Vec<String>, Failure> {
         let netns = self.site.lab.host(from)?.netns();
-        let timeout = if wanted == Outcome::TimedOut { SILENCE } else { PATIENCE / 10 };
+        let timeout = if wanted == Outcome::TimedOut { SILENCE } else { PATIENCE / 20 };
         let probes: Vec<_> = to
             .iter()
             .filter(|address| {
@@ -124,7 +124,7 @@ impl Ground {
 
     fn waits(&self, what: &str) -> Result<(), Failure> {
         let words: Vec<&str> = what.split_whitespace().collect();
-        let wait = ["wait", "--for=condition=Enforced", "--timeout=30s"];
+        let wait = ["wait", "--for=condition=Enforced", "--timeout=60s"];
         let (done, said) = self.site.kubectl(&[&wait, words.as_slice()].concat())?;
         if done {
             return Ok(());

@@ -28,7 +28,7 @@ fn becomes(site: &Site, path: &str, wanted: &str) -> Result<(), Failure> {
         if said.starts_with(wanted) {
             return Ok(());
         }
-        if begun.elapsed() > Duration::from_secs(20) {
+        if begun.elapsed() > Duration::from_secs(40) {
             let readiness = site.get("node-a", "/readyz")?;
             return Err(format!("{path} should be {wanted:?} but is {said:?}; {readiness}").into());
         }

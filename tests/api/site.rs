@@ -15,7 +15,7 @@ use crate::relay::Relay;
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// How long a change may take to show in packets before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Where each agent answers, in its own namespace.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9473);
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::site::{Failure, Site, namespace, pod};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A cluster whose nodes log drops, and `podwall tail` on one of them.
 struct Node {

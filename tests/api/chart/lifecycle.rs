@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::helm::{self, Helm};
 use crate::site::{Failure, ONLY_FRIENDS, Site, namespace};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A release on a site with one node, and the agent that runs there.
 struct Release {

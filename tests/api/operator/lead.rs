@@ -6,10 +6,10 @@ use super::{becomes, field};
 use crate::site::Failure;
 
 /// How long a lease lasts, in seconds.
-const LEASE: &str = "8";
+const LEASE: &str = "12";
 /// Well before a lease is over.
-const SOON: Duration = Duration::from_secs(6);
-const AFTER_THE_LEASE: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(8);
+const AFTER_THE_LEASE: Duration = Duration::from_secs(40);
 
 #[test]
 fn of_two_operators_one_leads_and_the_other_takes_over_when_it_stops_or_dies() -> Result<(), Failure> {
@@ -21,7 +21,7 @@ fn of_two_operators_one_leads_and_the_other_takes_over_when_it_stops_or_dies() -
     let second = cluster.operate(&lease)?;
     assert!(cluster.operator(second)?.says("operator-0 leads", SOON), "{}", cluster.logs());
     // Longer than the lease lasts: the leader renews it.
-    std::thread::sleep(Duration::from_secs(10));
+    std::thread::sleep(Duration::from_secs(13));
     assert_eq!(cluster.operator(second)?.metric("podwall_operator_leading")?, 0.0);
     assert_eq!(cluster.operator(first)?.metric("podwall_operator_leading")?, 1.0);
 
@@ -44,7 +44,7 @@ fn of_two_operators_one_leads_and_the_other_takes_over_when_it_stops_or_dies() -
 #[test]
 fn an_operator_whose_lease_was_taken_stops() -> Result<(), Failure> {
     let Some(mut cluster) = Cluster::start()? else { return Ok(()) };
-    let leader = cluster.operate(&["--lease", LEASE])?;
+    let leader = cluster.operate(&["--lease", "30"])?;
     assert!(cluster.operator(leader)?.says("leading", AFTER_THE_LEASE), "{}", cluster.logs());
     let stolen = r#"{"spec":{"holderIdentity":"a-thief"}}"#;
     let mut command = cluster.kinds.api.kubectl();

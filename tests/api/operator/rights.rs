@@ -26,7 +26,7 @@ fn the_shipped_rights_are_enough_for_everything_the_operator_does() -> Result<()
     let Some(mut cluster) = Cluster::start()? else { return Ok(()) };
     whole_life(&mut cluster)?;
     cluster.operate(&["--delete-after", "1"])?;
-    let deleted = cluster.kinds.kubectl("wait --for=delete ban/brief nr/node-0 --timeout=20s", "")?;
+    let deleted = cluster.kinds.kubectl("wait --for=delete ban/brief nr/node-0 --timeout=60s", "")?;
     assert!(deleted.status.success(), "{}", cluster.logs());
     becomes(&cluster, "svcx/web -n shop", "Enforced", "True OnEveryNode enforced on 1/1")?;
     becomes(&cluster, "domainpolicy/names -n shop", "Resolved", "True EveryName")?;
@@ -120,8 +120,8 @@ fn without_any_one_of_its_rights_the_operator_asks_in_vain() -> Result<(), Failu
         }
         cluster.kinds.apply(&shipped.replace(rule, &less))?;
         whole_life(&mut cluster)?;
-        let operator = cluster.operate(&["--delete-after", "1", "--lease", "2"])?;
-        if !cluster.operator(operator)?.says(vain, Duration::from_secs(12)) {
+        let operator = cluster.operate(&["--delete-after", "1", "--lease", "15"])?;
+        if !cluster.operator(operator)?.says(vain, Duration::from_secs(40)) {
             wrong.push(format!(
                 "without {right} of {rule:?} nothing was asked in vain:\n{}",
                 cluster.operator(operator)?.log()

@@ -19,7 +19,7 @@ use super::{Rig, fallback};
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9473);
 
 /// How long an agent may take to be ready.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Agents and the folder they read.
 pub struct Agents {
