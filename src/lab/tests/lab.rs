@@ -59,8 +59,8 @@ fn world(cni: Cni) -> Lab {
     lab
 }
 
-/// A first SYN that a busy machine loses comes again after a second.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// A SYN that a busy machine loses comes again after one second, after three and after seven.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Everyone to everyone, each protocol, each family.
 fn matrix(lab: &Lab) -> Vec<(String, Outcome, Option<String>)> {
