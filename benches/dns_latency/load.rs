@@ -140,9 +140,9 @@ fn matched(sockets: usize, sent: &[(usize, Instant)], heard: &[Heard]) -> Vec<Op
     for (socket, id, at) in heard {
         let asked =
             own.get(*socket).into_iter().flat_map(|own| own.iter().skip(usize::from(*id)).step_by(IDS));
-        let before =
+        let mut before =
             asked.filter_map(|number| Some((*number, at.checked_duration_since(sent.get(*number)?.1)?)));
-        if let Some((number, time)) = before.last()
+        if let Some((number, time)) = before.next_back()
             && let Some(slot) = times.get_mut(number)
         {
             *slot = Some(time);

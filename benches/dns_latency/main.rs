@@ -70,7 +70,7 @@ impl Case {
             Self::Known => ground::known(number % KNOWN),
             Self::Unlisted => ground::unlisted(number % UNLISTED),
             Self::New => ground::new(number),
-            Self::Half if number % 2 == 0 => ground::new(number / 2),
+            Self::Half if number.is_multiple_of(2) => ground::new(number / 2),
             Self::Half => ground::known(number % KNOWN),
             // Knuth's multiplier (TAOCP 3.3.4), high bits: the same at random in every run.
             Self::Mixture => {
@@ -186,7 +186,7 @@ fn questions(ground: &Ground, case: Case, count: usize) -> Result<Vec<Question>,
         // Pods and names in no step with each other.
         let pod = (number + number / ground.pods()) % ground.pods();
         all.push(Question::new(pod, &case.asks(number))?);
-        if number % DIRECT == 0 {
+        if number.is_multiple_of(DIRECT) {
             all.push(Question::new(ground.pods(), &case.asks(number))?.between());
         }
     }
