@@ -7,6 +7,7 @@
 mod blame;
 mod formers;
 mod kernel;
+mod lessons;
 mod meter;
 mod recheck;
 
@@ -17,11 +18,8 @@ use std::time::{Duration, Instant};
 
 use podwall_engine::Update;
 use podwall_engine::compile::names;
-use podwall_engine::model::ListId;
 use podwall_engine::recheck::all_barred;
-use podwall_ruleset::{
-    Backend, BackendError, Deadline, Delta, ForeignChange, Key, Match, Ruleset, Value, stages,
-};
+use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Match, Ruleset, stages};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -35,6 +33,7 @@ use crate::telemetry::server::Telemetry;
 use formers::Formers;
 pub use kernel::StartListening;
 use kernel::{Failure, Kernel};
+use lessons::{Quota, learned, tell_all};
 use meter::Meter;
 use recheck::Recheck;
 
@@ -104,6 +103,7 @@ struct Applier {
     meter: Meter,
     state: State,
     recheck: Recheck,
+    quota: Quota,
     established: Established,
     outcomes: UnboundedSender<Outcome>,
     telemetry: Telemetry,
@@ -150,6 +150,7 @@ impl Applier {
             kernel: Kernel::new(setup.backend, setup.place, setup.start_listening, setup.telemetry.clone()),
             state: State::Blind(now),
             recheck: Recheck::new(setup.jobs),
+            quota: Quota::new(now),
             established: setup.established,
             outcomes: setup.outcomes,
             telemetry: setup.telemetry,
@@ -168,7 +169,12 @@ impl Applier {
                 self.tell(Outcome::Done);
             }
             Work::Update { update, since, pupils } => {
+                let lessons = !pupils.is_empty();
                 self.update(update, since, pupils);
+                if lessons {
+                    // The planner gathers meanwhile; its own timers are too coarse for this.
+                    std::thread::sleep(self.quota.spend(Instant::now()));
+                }
                 self.tell(Outcome::Done);
             }
             Work::Foreign(change) => self.foreign(change.as_ref()),
@@ -465,25 +471,6 @@ impl Applier {
             tracing::debug!("the planner is gone");
         }
     }
-}
-
-/// The kernel holds what they are about to learn; some may have given up.
-fn tell_all(pupils: Vec<oneshot::Sender<()>>) {
-    for pupil in pupils {
-        let _ = pupil.send(());
-    }
-}
-
-/// What pods learned, as the kernel holds it.
-fn learned(ruleset: &Ruleset) -> Vec<(ListId, IpAddr, IpAddr, Deadline)> {
-    let sets = ruleset.sets.iter().filter_map(|(name, set)| Some((ListId::of_set(name)?, set)));
-    let elements = sets.flat_map(|(list, set)| set.iter().map(move |element| (list.clone(), element)));
-    elements
-        .filter_map(|(list, (key, value))| match (key, value) {
-            (Key::Pair(pod, address), Value::Until(ends)) => Some((list, *pod, *address, ends)),
-            _ => None,
-        })
-        .collect()
 }
 
 /// Is there a table of ours, and does it drop mid-stream packets of unknown flows already?

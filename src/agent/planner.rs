@@ -385,16 +385,17 @@ impl Planner {
             self.excess.clear();
             self.refuse(BTreeMap::new());
         }
-        // Bans of the past are told with the others, and end before anything is written.
+        // Bans of the past are told with the others, and end before anything is written. What ends does so in a commit
+        // of the usual pace: pods that wait for an answer do not wait for that too.
         let clock = self.clock.now();
-        if self.engine.next_end().is_some_and(|end| end <= clock) {
+        if self.pace.allows(now) && self.engine.next_end().is_some_and(|end| end <= clock) {
             self.change(Change::Clock(clock), Moment::now());
         }
     }
 
     /// Hands on what changed, if the kernel is free and it is time.
     fn push(&mut self, now: Instant) {
-        let urgent = self.phase == Phase::Following && self.teaching.is_urgent(now);
+        let urgent = self.phase == Phase::Following && self.teaching.is_urgent();
         if self.busy || !(urgent || self.pace.allows(now)) {
             return;
         }
@@ -411,13 +412,13 @@ impl Planner {
                 let Update { delta: _, tightened, released, barred } = self.engine.take();
                 let ruleset = self.engine.ruleset().clone();
                 self.last_tick = None;
-                let (since, pupils) = (self.oldest.take(), self.teaching.pupils(now));
+                let (since, pupils) = (self.oldest.take(), self.teaching.pupils());
                 Work::Wanted(Wanted { ruleset, tightened, released, barred, since, pupils })
             }
             Phase::Following => {
                 // Nothing was changed, or nothing that this node's rules depend on.
                 let Some(since) = self.oldest.take() else { return };
-                let (update, pupils) = (self.engine.take(), self.teaching.pupils(now));
+                let (update, pupils) = (self.engine.take(), self.teaching.pupils());
                 if update == Update::default() && pupils.is_empty() {
                     return;
                 }
@@ -458,12 +459,13 @@ impl Planner {
         let now = Instant::now();
         let waits_for_pace = !self.busy && self.has_work();
         let pace = self.pace.next().filter(|_| waits_for_pace);
-        let ban_ends = self.engine.next_end().map(|end| now + self.clock.until(end));
-        let may_teach = !self.busy && matches!(self.phase, Phase::Adopting | Phase::Following);
-        let taught = self.teaching.due(now).filter(|_| may_teach);
+        let may_end = self.pace.next().unwrap_or(now);
+        let ends = self.engine.next_end().map(|end| may_end.max(now + self.clock.until(end)));
+        let may_read = !self.busy && matches!(self.phase, Phase::Adopting | Phase::Following);
+        let read = self.teaching.due().filter(|_| may_read);
         let told = self.drops.deadline();
         let places = [self.locals.deadline(), self.grace_ends, self.retry_refused];
-        let others = [pace, taught, told, ban_ends].into_iter().chain(places);
+        let others = [pace, read, told, ends].into_iter().chain(places);
         others.flatten().fold(now + TICK, Instant::min)
     }
 

@@ -1,6 +1,7 @@
 //! The agent's book as the proxy looks things up in it.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use podwall_engine::model::{DomainName, NamePattern};
 use podwall_engine::readers::{Book, PrivateAnswers, Reader};
@@ -16,7 +17,9 @@ pub struct List {
 /// The book of one revision.
 #[derive(Debug, Default)]
 pub struct Pages {
-    readers: BTreeMap<IpAddr, Reader>,
+    readers: BTreeMap<IpAddr, Arc<Reader>>,
+    /// Names of the pods.
+    pods: BTreeSet<String>,
     lists: BTreeMap<String, List>,
 }
 
@@ -28,19 +31,20 @@ impl Pages {
             private: names.private,
         };
         Self {
-            readers: book.readers,
+            pods: book.readers.values().map(|reader| reader.pod.clone()).collect(),
+            readers: book.readers.into_iter().map(|(address, reader)| (address, Arc::new(reader))).collect(),
             lists: book.lists.into_iter().map(|(id, names)| (id, list(names))).collect(),
         }
     }
 
     /// The pod of an address.
-    pub fn reader(&self, address: IpAddr) -> Option<&Reader> {
+    pub fn reader(&self, address: IpAddr) -> Option<&Arc<Reader>> {
         self.readers.get(&address)
     }
 
     /// Is a pod of this name in it?
     pub fn knows(&self, pod: &str) -> bool {
-        self.readers.values().any(|reader| reader.pod == pod)
+        self.pods.contains(pod)
     }
 
     /// Addresses whose queries are taken.
@@ -67,9 +71,8 @@ impl Pages {
     pub fn nearest(&self, reader: &Reader, name: &DomainName) -> Option<String> {
         let lists = reader.lists.iter().filter_map(|id| self.lists.get(id));
         let common = |pattern: &NamePattern| {
-            let text = pattern.to_string();
-            let labels = |text: &str| text.rsplit('.').map(str::to_owned).collect::<Vec<_>>();
-            labels(&text).iter().zip(labels(name.as_str())).take_while(|(a, b)| *a == b).count()
+            let labels = pattern.name().as_str().rsplit('.').zip(name.as_str().rsplit('.'));
+            labels.take_while(|(own, asked)| own == asked).count()
         };
         lists.flat_map(|list| &list.patterns).max_by_key(|pattern| common(pattern)).map(ToString::to_string)
     }

@@ -301,7 +301,7 @@ impl Exchange {
     }
 
     /// The pod of an address. One that is taken to us and is not in the book will be in a moment.
-    async fn reader(&self, pod: IpAddr) -> Option<(Arc<Pages>, Reader)> {
+    async fn reader(&self, pod: IpAddr) -> Option<(Arc<Pages>, Arc<Reader>)> {
         let until = tokio::time::Instant::now() + UNKNOWN;
         loop {
             let turned = self.turned.notified();

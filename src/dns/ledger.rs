@@ -62,7 +62,10 @@ pub enum Outcome {
 /// What is remembered.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    entries: BTreeMap<(String, String), Noted>,
+    /// Names by pod.
+    entries: BTreeMap<String, BTreeMap<String, Noted>>,
+    /// How many names there are.
+    names: usize,
 }
 
 #[derive(Debug)]
@@ -82,16 +85,17 @@ impl Ledger {
         nearest: Option<String>,
         open: &[Open],
     ) -> bool {
-        let key = (pod.to_owned(), name.to_owned());
-        if self.entries.len() >= MOST && !self.entries.contains_key(&key) {
-            return false;
+        if !self.entries.get(pod).is_some_and(|names| names.contains_key(name)) {
+            if self.names >= MOST {
+                return false;
+            }
+            self.names += 1;
+            let noted = Noted { queries: 0, outcome, nearest: None, open: BTreeMap::new() };
+            self.entries.entry(pod.to_owned()).or_default().insert(name.to_owned(), noted);
         }
-        let noted = self.entries.entry(key).or_insert(Noted {
-            queries: 0,
-            outcome,
-            nearest: None,
-            open: BTreeMap::new(),
-        });
+        let Some(noted) = self.entries.get_mut(pod).and_then(|names| names.get_mut(name)) else {
+            return false;
+        };
         // A name of one family has no addresses of the other, and is asked for both.
         let outcome = match (noted.outcome, outcome) {
             (Outcome::Open, Outcome::Unresolved) => Outcome::Open,
@@ -106,10 +110,10 @@ impl Ledger {
 
     /// Drops addresses that have ended, and pods that are gone.
     pub fn sweep(&mut self, now: u64, lives: impl Fn(&str) -> bool) {
-        self.entries.retain(|(pod, _), noted| {
-            noted.open.retain(|_, ends| *ends > now);
-            lives(pod)
-        });
+        self.entries.retain(|pod, _| lives(pod));
+        let all = self.entries.values_mut().flat_map(BTreeMap::values_mut);
+        all.for_each(|noted| noted.open.retain(|_, ends| *ends > now));
+        self.names = self.entries.values().map(BTreeMap::len).sum();
     }
 
     /// All of it.
@@ -118,7 +122,7 @@ impl Ledger {
             let lasting = noted.open.iter().filter(|(_, ends)| **ends > now);
             lasting.map(|((address, pod), ends)| Open { address: *address, pod: *pod, ends: *ends }).collect()
         };
-        let entry = |((pod, name), noted): (&(String, String), &Noted)| Entry {
+        let entry = |pod: &String, name: &String, noted: &Noted| Entry {
             pod: pod.clone(),
             name: name.clone(),
             queries: noted.queries,
@@ -126,7 +130,10 @@ impl Ledger {
             nearest: noted.nearest.clone(),
             addresses: open(noted),
         };
-        self.entries.iter().map(entry).collect()
+        let of = |(pod, names): (&String, &BTreeMap<String, Noted>)| -> Vec<Entry> {
+            names.iter().map(|(name, noted)| entry(pod, name, noted)).collect()
+        };
+        self.entries.iter().flat_map(of).collect()
     }
 }
 

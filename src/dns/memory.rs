@@ -1,5 +1,6 @@
 //! What the kernel is known to hold, so that an answer that brings nothing new is not held up.
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use super::words::Told;
@@ -14,6 +15,8 @@ pub const MOST: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Memory {
     held: BTreeMap<Key, (String, u64)>,
+    /// When to look which of them have ended. Those renewed meanwhile are here twice.
+    ends: BTreeMap<u64, Vec<Key>>,
     /// How many there are of each pod and list.
     counts: BTreeMap<(IpAddr, String), usize>,
 }
@@ -40,6 +43,7 @@ impl Memory {
     pub fn note(&mut self, lessons: &[Told]) {
         for told in lessons {
             let key = (told.pod, told.list.clone(), told.address);
+            self.ends.entry(told.ends).or_default().push(key.clone());
             if self.held.insert(key, (told.owner.clone(), told.ends)).is_none() {
                 *self.counts.entry((told.pod, told.list.clone())).or_default() += 1;
             }
@@ -49,20 +53,29 @@ impl Memory {
     /// Whoever confirmed them may not know them any more.
     pub fn forget_all(&mut self) {
         self.held.clear();
+        self.ends.clear();
         self.counts.clear();
     }
 
-    /// Drops what has ended.
+    /// Drops what has ended, without looking at what has not: answers wait meanwhile.
     pub fn sweep(&mut self, now: u64) {
-        let counts = &mut self.counts;
-        self.held.retain(|(pod, list, _), (_, end)| {
-            let lasts = *end > now;
-            if !lasts && let Some(count) = counts.get_mut(&(*pod, list.clone())) {
-                *count = count.saturating_sub(1);
+        while let Some(first) = self.ends.first_entry().filter(|first| *first.key() <= now) {
+            for key in first.remove() {
+                if self.held.get(&key).is_some_and(|(_, end)| *end <= now) {
+                    self.held.remove(&key);
+                    self.uncount((key.0, key.1));
+                }
             }
-            lasts
-        });
-        self.counts.retain(|_, count| *count > 0);
+        }
+    }
+
+    fn uncount(&mut self, whose: (IpAddr, String)) {
+        if let Entry::Occupied(mut count) = self.counts.entry(whose) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     fn end(&self, told: &Told) -> Option<u64> {
@@ -111,6 +124,18 @@ mod tests {
         memory.sweep(100);
         assert!(!memory.is_full(&[told("u", 9, 300)]));
         assert_eq!(memory.counts.values().sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn what_was_renewed_lasts_beyond_its_first_end() {
+        let mut memory = Memory::default();
+        memory.note(&[told("u", 1, 100), told("u", 2, 100)]);
+        memory.note(&[told("u", 1, 200)]);
+        memory.sweep(100);
+        assert!(memory.stand(&[told("u", 1, 200)], 150) && !memory.stand(&[told("u", 2, 100)], 0));
+        assert_eq!(memory.counts.values().sum::<usize>(), 1);
+        memory.sweep(200);
+        assert_eq!((memory.held.len(), memory.ends.len(), memory.counts.len()), (0, 0, 0));
     }
 
     #[test]

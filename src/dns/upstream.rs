@@ -57,13 +57,18 @@ async fn by_datagram(
     socket.connect(to).await?;
     socket.send(query).await?;
     let until = tokio::time::Instant::now() + PATIENCE;
-    let mut buffer = vec![0; LARGEST];
     loop {
-        let length = timeout_at(until, socket.recv(&mut buffer)).await??;
-        let answer = buffer.get(..length).unwrap_or_default();
+        timeout_at(until, socket.readable()).await??;
+        // Room only for the moment, and not written to before: there may be hundreds of questions open.
+        let mut buffer = Vec::with_capacity(LARGEST);
+        match socket.try_recv_buf(&mut buffer) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        }
         // What fits neither id nor question is somebody's guess: the right one may still come.
-        if let Some(reply) = Reply::read(answer, question, id) {
-            return Ok((answer.to_vec(), reply));
+        if let Some(reply) = Reply::read(&buffer, question, id) {
+            return Ok((buffer.as_slice().to_vec(), reply));
         }
     }
 }

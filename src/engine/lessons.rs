@@ -85,9 +85,10 @@ impl Lessons {
         }
     }
 
-    /// Pods with something that has ended by now.
-    pub fn ending(&self, now: Deadline) -> BTreeSet<IpAddr> {
-        self.ends.iter().take_while(|(ends, ..)| *ends <= now).map(|(_, pod, _)| *pod).collect()
+    /// What has ended by now, and whose it was.
+    pub fn ended(&self, now: Deadline) -> Vec<(IpAddr, Subject)> {
+        let ended = self.ends.iter().take_while(|(ends, ..)| *ends <= now);
+        ended.map(|(_, pod, subject)| (*pod, subject.clone())).collect()
     }
 
     /// When the next one ends.

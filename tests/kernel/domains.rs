@@ -302,32 +302,3 @@ fn an_init_container_lets_its_pod_talk_to_what_it_resolved_in_both_families_and_
     assert_eq!(said.trim(), "198.18.1.5", "its resolvers answer");
     assert!(ground.reaches("blue/bee", "198.18.1.5"), "another pod");
 }
-
-/// `PODWALL_RATE` queries a second, for five seconds: straight to the server, by the proxy for names known to be open,
-/// and by the proxy for names that nobody asked for yet.
-#[test]
-#[ignore = "a measurement: run it alone, in a release build"]
-fn what_the_proxy_adds_to_a_query() {
-    let rate: u32 = std::env::var("PODWALL_RATE").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
-    // A pod may hold 4,096 addresses for one list of names.
-    let (count, names) = (rate * 5, 4000);
-    let zone: String =
-        (0..names).map(|n| format!("n{n} 60 A 198.18.{}.{}\n", n / 250, 1 + n % 250)).collect();
-    let Some(ground) = ground(&zone, &spec(&["*.example.com"]), &[]) else { return };
-    let outside = ground.rig.lab.node("east").unwrap().netns().clone();
-    let pod = ground.pod("blue/ant");
-    outside.run(move || ground::load(rate, rate, names)).unwrap();
-    let direct = outside.run(move || ground::load(rate, count, names)).unwrap();
-    let new = pod.run(move || ground::load(rate, names, names)).unwrap();
-    let known = pod.run(move || ground::load(rate, count, names)).unwrap();
-    for (what, times) in [("direct", direct), ("new", new), ("known", known)] {
-        let at = |part: usize| times[(times.len() - 1) * part / 1000];
-        println!(
-            "{what}: {} answered, {:?} median, {:?} p99, {:?} p999",
-            times.len(),
-            at(500),
-            at(990),
-            at(999)
-        );
-    }
-}

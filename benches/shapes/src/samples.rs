@@ -28,9 +28,14 @@ impl Samples {
 
     /// So many percent are faster, or as fast.
     pub fn quantile(&self, percent: usize) -> Option<Duration> {
+        self.per_mille(percent * 10)
+    }
+
+    /// So many of a thousand are faster, or as fast.
+    pub fn per_mille(&self, part: usize) -> Option<Duration> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied()
+        sorted.get((sorted.len() * part / 1000).min(sorted.len().saturating_sub(1))).copied()
     }
 }
 

@@ -14,8 +14,6 @@ use super::super::domains::Classroom;
 
 /// How long rules wait for the proxy to read the book they need.
 const READING: Duration = Duration::from_millis(250);
-/// Commits for pods that wait for an answer are so far apart at least (decision Q3).
-const BATCH: Duration = Duration::from_millis(1);
 /// A proxy that is replaced is away for less.
 const REPLACING: Duration = Duration::from_secs(30);
 
@@ -24,8 +22,6 @@ const REPLACING: Duration = Duration::from_secs(30);
 pub(super) struct Teaching {
     classroom: Classroom,
     pupils: Vec<oneshot::Sender<()>>,
-    /// When the last of them were served.
-    served: Option<Instant>,
     /// Something changed that the book may depend on.
     dirty: bool,
     /// A book the proxy has not read yet, and until when that is waited for.
@@ -37,15 +33,7 @@ pub(super) struct Teaching {
 
 impl Teaching {
     pub(super) const fn new(classroom: Classroom) -> Self {
-        Self {
-            classroom,
-            pupils: Vec::new(),
-            served: None,
-            dirty: true,
-            reading: None,
-            stood: Vec::new(),
-            missed: None,
-        }
+        Self { classroom, pupils: Vec::new(), dirty: true, reading: None, stood: Vec::new(), missed: None }
     }
 
     /// Something happened.
@@ -60,16 +48,13 @@ impl Teaching {
         self.pupils.push(pupil);
     }
 
-    /// Is it time to serve those who wait?
-    pub(super) fn is_urgent(&self, now: Instant) -> bool {
-        !self.pupils.is_empty() && self.served.is_none_or(|served| now >= served + BATCH)
+    /// Does anybody wait? The apply thread sees to it that their commits are not too many.
+    pub(super) const fn is_urgent(&self) -> bool {
+        !self.pupils.is_empty()
     }
 
     /// All who wait; they are served now.
-    pub(super) fn pupils(&mut self, now: Instant) -> Vec<oneshot::Sender<()>> {
-        if !self.pupils.is_empty() {
-            self.served = Some(now);
-        }
+    pub(super) fn pupils(&mut self) -> Vec<oneshot::Sender<()>> {
         std::mem::take(&mut self.pupils)
     }
 
@@ -126,14 +111,8 @@ impl Teaching {
     }
 
     /// When there is something to do without news.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        let served = (!self.pupils.is_empty()).then(|| self.served.map_or(now, |served| served + BATCH));
-        let reading = self.reading.map(|(_, until)| until);
-        match (served, reading) {
-            // Whoever waits for a book waits for the same commit.
-            (_, Some(until)) => Some(until),
-            (served, None) => served,
-        }
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.reading.map(|(_, until)| until)
     }
 
     /// What the kernel held when the agent started.

@@ -333,6 +333,36 @@ async fn a_stale_watch_is_told_and_shuts_unknown_addresses_until_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_pods_wait_for_is_handed_on_at_once_and_what_comes_meanwhile_together() {
+    let case = following().await;
+    case.change(pod(1)).await;
+    case.turn().await;
+    assert!(case.work().is_some(), "the pace of everything else is spent");
+    case.outcomes.send(Outcome::Done).unwrap();
+    for together in [1, 2, 3] {
+        let mut waiting = Vec::new();
+        for _ in 0..together {
+            let (pupil, taught) = tokio::sync::oneshot::channel();
+            case.send(Input::Teach(Vec::new(), pupil)).await;
+            waiting.push(taught);
+        }
+        case.turn().await;
+        let Some(Work::Update { pupils, .. }) = case.work() else { panic!("no update") };
+        let (pupil, _late) = tokio::sync::oneshot::channel();
+        case.send(Input::Teach(Vec::new(), pupil)).await;
+        case.turn().await;
+        assert!(case.work().is_none(), "one at a time");
+        assert_eq!(pupils.len(), together);
+        drop(pupils);
+        case.outcomes.send(Outcome::Done).unwrap();
+        case.turn().await;
+        let Some(Work::Update { pupils, .. }) = case.work() else { panic!("no update") };
+        assert_eq!(pupils.len(), 1);
+        case.outcomes.send(Outcome::Done).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_teardown_nothing_is_handed_on_any_more() {
     let case = following().await;
     case.outcomes.send(Outcome::TornDown).unwrap();

@@ -30,12 +30,12 @@ impl Engine {
 
     /// Time goes on: what has ended is taken out. Open connections are not looked at; they may go on.
     pub(super) fn forget_ended(&mut self, now: Deadline) {
-        let pods = self.cluster.lessons().ending(now);
-        let known: Vec<(IpAddr, Lessons)> =
-            pods.into_iter().map(|pod| (pod, self.cluster.lessons().of(pod))).collect();
+        let ended = self.cluster.lessons().ended(now);
         self.cluster.apply(Change::Clock(now));
-        for (pod, known) in known {
-            self.relearn(pod, &known);
+        for (pod, (list, address)) in ended {
+            if let Some(set) = list.set(Family::of(&pod)) {
+                self.recorder.take(&set, &Key::Pair(pod, address));
+            }
         }
     }
 

@@ -61,6 +61,13 @@ impl NamePattern {
         }
     }
 
+    /// The name it is made of.
+    pub const fn name(&self) -> &DomainName {
+        match self {
+            Self::Exact(name) | Self::Below(name) => name,
+        }
+    }
+
     /// Does it mean the name?
     pub fn matches(&self, name: &DomainName) -> bool {
         match self {
