@@ -151,9 +151,9 @@ impl Agents {
         child.wait().expect("it was ours").code()
     }
 
-    /// Does the work, and waits until a node's agent has carried out what it asks for.
+    /// Does the work, and waits until the last stage of what it asks for stands in a node.s kernel.
     pub fn carries_out(&self, node: &str, work: impl FnOnce(&Self)) {
-        let done = || self.metric(node, "podwall_commits_total{result=\"done\"}");
+        let done = || self.metric(node, "podwall_apply_lag_seconds_count");
         let (before, until) = (done(), Instant::now() + PATIENCE);
         work(self);
         while done() == before {
