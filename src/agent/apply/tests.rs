@@ -1,7 +1,9 @@
 //! The apply thread's work against a backend in memory that fails on demand.
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, mpsc};
 
 use podwall_engine::change::Change;
+use podwall_engine::compile::names;
 use podwall_engine::model::{Action, IpBlock};
 use podwall_engine::model::{
     Labels, Life, Network, Node, NodeName, Peer, PeerSelector, Peers, Pod, PodUid, Policy, PolicyId,
@@ -10,8 +12,8 @@ use podwall_engine::model::{
 use podwall_engine::{Engine, Options};
 use podwall_ruleset::fake::{Failure as Fault, Fake};
 use podwall_ruleset::{
-    Capabilities, ChainName, Counter, Digest, Key, Observed, Op, Receipt, Refusal, RuleId, Transaction,
-    Verdict,
+    Capabilities, ChainName, Counter, Digest, ForeignChange, Key, Match, Observed, Op, Receipt, Refusal,
+    RuleId, Transaction, Verdict,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 

@@ -12,8 +12,9 @@ use podwall_ruleset::Digest;
 
 use super::*;
 use crate::agent::host::view::View;
-use crate::agent::input::Inputs;
+use crate::agent::input::{Input, Inputs};
 use crate::agent::node_report::marks::News;
+use crate::agent::work::Standing;
 use crate::telemetry::events::Events;
 
 struct Case {
