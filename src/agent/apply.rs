@@ -160,11 +160,11 @@ impl Applier {
         match work {
             Work::Wanted(wanted) => {
                 self.wanted(wanted);
-                self.tell(Outcome::Done);
+                self.dealt_with();
             }
             Work::Update { update, since, pupils } => {
                 self.update(update, since, pupils);
-                self.tell(Outcome::Done);
+                self.dealt_with();
             }
             Work::Foreign(change) => self.foreign(change.as_ref()),
             Work::Rechecked(number) => self.rechecked(number),
@@ -173,6 +173,14 @@ impl Applier {
             Work::TearDown(reply) => drop(reply.send(self.tear_down())),
             Work::Stop | Work::FlowsEnded => {}
         }
+    }
+
+    /// Tells that the next work may come, and whether this one stands.
+    fn dealt_with(&self) {
+        self.tell(match self.state {
+            State::Following => Outcome::Done,
+            State::Blind(_) | State::Lost { .. } | State::Ended => Outcome::Undone,
+        });
     }
 
     /// How long nothing needs to be done without work.

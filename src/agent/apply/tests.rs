@@ -150,6 +150,7 @@ impl Case {
                 self.give_whole();
             }
             Outcome::Done
+            | Outcome::Undone
             | Outcome::TornDown
             | Outcome::Judged(_)
             | Outcome::Learned(_)
@@ -395,6 +396,23 @@ fn a_kernel_that_refuses_everything_keeps_the_last_good_rules_and_is_told() {
     case.settle();
     assert_eq!(case.backend.table(), before);
     assert!(case.concerns().contains("the last good rules stand"), "{}", case.concerns());
+}
+
+#[test]
+fn work_is_done_only_when_it_stands() {
+    let mut case = Case::settled();
+    let whole = |case: &mut Case| {
+        while case.outcomes.try_recv().is_ok() {}
+        case.give_whole();
+        std::iter::from_fn(|| case.outcomes.try_recv().ok()).last()
+    };
+    assert_eq!(whole(&mut case), Some(Outcome::Done));
+    (0..200).for_each(|commit| case.backend.fail(commit, Fault::RequestLost));
+    case.engine.apply(pod(3));
+    assert_eq!(whole(&mut case), Some(Outcome::Undone));
+    // Until the next try everything else is left undone too.
+    case.change(pod(4));
+    assert_eq!(case.outcomes.try_recv(), Ok(Outcome::Undone));
 }
 
 #[test]

@@ -24,6 +24,10 @@ impl Planner {
                 self.busy = false;
                 self.telling.marks.done();
             }
+            Outcome::Undone => {
+                self.busy = false;
+                self.telling.marks.lost();
+            }
             Outcome::Lost => {
                 self.phase = self.phase.lost();
                 self.telling.marks.lost();

@@ -421,6 +421,25 @@ async fn a_version_is_told_as_standing_once_the_commit_after_it_came_back_well()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_kernel_did_not_take_is_not_told_as_standing_while_the_next_try_is_waited_for() {
+    let case = following().await;
+    case.change(pod(1)).await;
+    reached(&case, 10).await;
+    case.turn().await;
+    assert!(case.work().is_some());
+    case.outcomes.send(Outcome::Undone).unwrap();
+    reached(&case, 20).await;
+    tokio::time::sleep(TICK * 2).await;
+    assert_eq!(mark(&case), Some(String::new()));
+    case.outcomes.send(Outcome::Lost).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(matches!(case.work(), Some(Work::Wanted(_))));
+    case.outcomes.send(Outcome::Done).unwrap();
+    case.turn().await;
+    assert_eq!(mark(&case).as_deref(), Some("20"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_concerns_this_node_in_nothing_stands_at_once_and_after_a_teardown_nothing_does() {
     let case = following().await;
     reached(&case, 30).await;
