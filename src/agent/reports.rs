@@ -114,8 +114,10 @@ impl Reports {
             return;
         }
         let Some(subject) = Subject::of(change) else { return };
-        self.revision += 1;
         let known = self.by_object.remove(&subject).unwrap_or_default();
+        if known != warnings {
+            self.revision += 1;
+        }
         for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
             self.note(warning);
         }
@@ -291,8 +293,10 @@ mod tests {
         let warning = refusal(engine.cluster(), &id, &chain, "EINVAL");
         reports.object(&Change::PolicyGone(id.clone()), vec![warning.clone()]);
         assert_eq!(telemetry.metrics.warnings.get(), 1);
+        let revision = reports.revision();
         reports.object(&Change::PolicyGone(id), vec![warning.clone()]);
-        assert_eq!(reports.untold, [warning], "once");
+        reports.object(&Change::PodGone(PodUid("y".into())), Vec::new());
+        assert_eq!((&reports.untold, reports.revision()), (&vec![warning], revision), "once");
         reports.tell_cluster(&engine);
         assert_eq!(reports.untold, []);
         reports.object(&Change::PodGone(PodUid("x".into())), Vec::new());
