@@ -326,6 +326,8 @@ pub struct DroppedLabels {
 /// Which policy, and which way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PolicyLabels {
+    /// Of which kind of object: a NetworkPolicy and a DomainPolicy may have one name.
+    pub kind: &'static str,
     /// Its namespace.
     pub policy_namespace: String,
     /// Its name.
