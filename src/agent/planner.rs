@@ -226,6 +226,9 @@ impl Planner {
         if self.retry_refused.is_some_and(|at| now >= at) {
             self.excess.clear();
             self.refuse(BTreeMap::new());
+            // What the kernel takes by now is told when it has answered, and a whole is always answered.
+            self.phase = self.phase.lost();
+            self.telling.marks.lost();
         }
         // Bans of the past are told with the others, and end before anything is written.
         let clock = self.clock.now();

@@ -78,7 +78,7 @@ metrics! {
     sets: Gauge = Gauge::default();
     /// Elements in all sets of ours.
     elements: Gauge = Gauge::default();
-    /// Chains refused by the kernel, or for needing too many sets; their pods are shut instead.
+    /// Chains refused by the kernel, or for needing too many sets; their pods and doors are shut, their bans are left out.
     refused_chains: Gauge = Gauge::default();
     /// Times another program wrote into our rules.
     foreign_changes: Counter = Counter::default();

@@ -12,8 +12,8 @@ use podwall_engine::model::{
 use podwall_engine::{Engine, Options};
 use podwall_ruleset::fake::{Failure as Fault, Fake};
 use podwall_ruleset::{
-    Capabilities, ChainName, Counter, Digest, ForeignChange, Key, Match, Observed, Op, Receipt, Refusal,
-    RuleId, Transaction, Verdict,
+    Capabilities, Chain, ChainName, Counter, Digest, ForeignChange, Key, Match, Observed, Op, Receipt,
+    Refusal, RuleId, Transaction, Verdict,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 

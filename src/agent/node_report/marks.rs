@@ -74,6 +74,11 @@ impl Marks {
         self.adrift = true;
     }
 
+    /// Is it unknown what stands?
+    pub const fn are_adrift(&self) -> bool {
+        self.adrift
+    }
+
     /// Nothing is on its way and nothing waits: what was heard needed nothing.
     pub fn idle(&mut self) {
         if self.handed.is_none() && !self.adrift && self.heard != self.standing {

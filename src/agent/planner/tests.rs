@@ -263,8 +263,8 @@ async fn a_chain_the_kernel_refuses_shuts_its_pods_and_is_tried_again_later() {
     assert_eq!(case.telemetry.metrics.warnings.get(), 1);
     case.outcomes.send(Outcome::Done).unwrap();
     tokio::time::sleep(RETRY_REFUSED + TICK).await;
-    let Some(Work::Update { update, .. }) = case.work() else { panic!("no second try") };
-    assert!(update.delta.chains.contains_key(&chain));
+    let Some(Work::Wanted(wanted)) = case.work() else { panic!("no second try") };
+    assert!(wanted.ruleset.chains.contains_key(&chain));
 }
 
 #[tokio::test(start_paused = true)]
