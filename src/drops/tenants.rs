@@ -10,6 +10,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use podwall_engine::model::{Pod, PodUid};
 use podwall_engine::{Change, Cluster};
 
+use super::places::Places;
+
 /// How long those who left are remembered: longer than any record waits.
 const MEMORY: SignedDuration = SignedDuration::from_mins(5);
 /// How many of them.
@@ -26,6 +28,7 @@ pub struct Tenants {
     arrivals: VecDeque<(Timestamp, IpAddr)>,
     left: BTreeMap<IpAddr, Vec<Former>>,
     leavings: VecDeque<(Timestamp, IpAddr)>,
+    places: Places,
 }
 
 /// Somebody who had an address.
@@ -52,6 +55,7 @@ impl Tenants {
     /// comes just now.
     pub fn note(&mut self, change: &Change, cluster: &Cluster, now: Timestamp, beginning: Beginning) {
         self.forget(now);
+        self.places.note(change, cluster);
         match change {
             Change::Pod(pod) => self.pod(pod, cluster, now, beginning),
             Change::PodGone(uid) => {
@@ -104,6 +108,11 @@ impl Tenants {
             let known = Arc::new(pod.clone());
             pod.addresses.iter().for_each(|address| self.leave(*address, &known, now));
         }
+    }
+
+    /// Who has an address that is no pod's own.
+    pub(super) const fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Whose the address was at that time.
