@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use podwall_engine::change::OfPod;
 use podwall_engine::model::{Pod, PodUid};
 use podwall_engine::{Change, Cluster};
 
@@ -56,34 +57,14 @@ impl Tenants {
     pub fn note(&mut self, change: &Change, cluster: &Cluster, now: Timestamp, beginning: Beginning) {
         self.forget(now);
         self.places.note(change, cluster);
-        match change {
-            Change::Pod(pod) => self.pod(pod, cluster, now, beginning),
-            Change::PodGone(uid) => {
+        match change.of_pod() {
+            Some(OfPod::Is(pod)) => self.pod(pod, cluster, now, beginning),
+            Some(OfPod::Gone(uid)) => {
                 if let Some(old) = cluster.pod(uid) {
                     old.addresses.iter().for_each(|address| self.leave(*address, old, now));
                 }
             }
-            Change::Namespace(..)
-            | Change::NamespaceGone(_)
-            | Change::Node(_)
-            | Change::NodeGone(_)
-            | Change::Policy(_)
-            | Change::PolicyGone(_)
-            | Change::Ban(_)
-            | Change::BanGone(_)
-            | Change::Service(_)
-            | Change::ServiceGone(_)
-            | Change::Exposure(_)
-            | Change::ExposureGone(_)
-            | Change::ApiServers(_)
-            | Change::Clock(_)
-            | Change::Links(_)
-            | Change::AddressHeld(_)
-            | Change::AddressFree(_)
-            | Change::Watch(_)
-            | Change::GraceOver
-            | Change::Refused(_)
-            | Change::Learned(_) => {}
+            None => {}
         }
     }
 
