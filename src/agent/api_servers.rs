@@ -1,9 +1,9 @@
 //! Addresses of API servers, which are never banned (decision B1): those behind the Service `kubernetes`, and the one
 //! this agent was told to ask.
 //!
-//! They change when control planes do, so they are looked at now and then; a server that cannot say leaves them as they
-//! were. Only the one object that holds them may be listed (`metadata.name=kubernetes` in namespace `default`, written
-//! by the API servers themselves: `pkg/controlplane/reconcilers`).
+//! They change when control planes do, so they are looked at now and then; what cannot be found out stays as it was.
+//! Only the one object that holds them may be listed (`metadata.name=kubernetes` in namespace `default`, written by the
+//! API servers themselves: `pkg/controlplane/reconcilers`).
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
