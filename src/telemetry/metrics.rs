@@ -259,6 +259,8 @@ label! {
     Node = "node",
     /// Policies of any kind.
     Policy = "policy",
+    /// DomainPolicies, where they are told apart: of watches.
+    DomainPolicy = "domainpolicy",
     /// Bans.
     Ban = "ban",
     /// Bans of kubetables.
