@@ -39,7 +39,7 @@ const FILTERS: [(&str, &str); 3] =
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Counters are looked at every five seconds.
 const LOOKED: Duration = Duration::from_secs(12);
-const POLICY: &str = "podwall_policy_dropped_packets_total{policy_namespace=\"shop\",policy=\"only-friends\"";
+const POLICY: &str = "podwall_policy_dropped_packets_total{kind=\"NetworkPolicy\",policy_namespace=\"shop\",policy=\"only-friends\"";
 
 fn main() -> ExitCode {
     match run() {

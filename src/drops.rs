@@ -16,6 +16,7 @@ pub mod line;
 pub mod memo;
 pub mod packet;
 pub mod pcap;
+mod places;
 pub mod record;
 pub mod report;
 pub mod reverse;

@@ -1,9 +1,9 @@
 //! Addresses of API servers, which are never banned (decision B1): those behind the Service `kubernetes`, and the one
 //! this agent was told to ask.
 //!
-//! They change when control planes do, so they are looked at now and then; a server that cannot say leaves them as they
-//! were. Only the one object that holds them may be listed (`metadata.name=kubernetes` in namespace `default`, written
-//! by the API servers themselves: `pkg/controlplane/reconcilers`).
+//! They change when control planes do, so they are looked at now and then; what cannot be found out stays as it was.
+//! Only the one object that holds them may be listed (`metadata.name=kubernetes` in namespace `default`, written by the
+//! API servers themselves: `pkg/controlplane/reconcilers`).
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -38,11 +38,14 @@ impl Server {
         Self(host.map(|host| (host, url.port_u16().unwrap_or(443))))
     }
 
-    async fn addresses(&self) -> BTreeSet<IpAddr> {
-        let Some((host, port)) = &self.0 else { return BTreeSet::new() };
-        let looked = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host.as_str(), *port))).await;
-        let found = looked.ok().and_then(Result::ok).into_iter().flatten();
-        found.map(|socket| socket.ip().to_canonical()).collect()
+    /// Its addresses, or why they could not be found out.
+    async fn addresses(&self) -> Result<BTreeSet<IpAddr>, String> {
+        let Some((host, port)) = &self.0 else { return Ok(BTreeSet::new()) };
+        match tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host.as_str(), *port))).await {
+            Ok(Ok(found)) => Ok(found.map(|socket| socket.ip().to_canonical()).collect()),
+            Ok(Err(error)) => Err(format!("looking up {host}: {error}")),
+            Err(_) => Err(format!("looking up {host}: no answer")),
+        }
     }
 }
 
@@ -58,20 +61,13 @@ async fn follow(
     inputs: Inputs,
     health: &Health,
 ) -> Result<std::convert::Infallible, Stopping> {
-    let (mut told, mut behind) = (None, BTreeSet::new());
+    let (mut told, mut known) = (None, Known::default());
     loop {
-        let mut pause = PERIOD;
-        match behind_service(&client).await {
-            Ok(found) => {
-                behind = found;
-                health.clear(Concern::ApiServers);
-            }
-            Err(why) => {
-                health.raise(Concern::ApiServers, format!("{UNPROTECTED}: {why}"));
-                pause = PATIENCE;
-            }
-        }
-        let all: BTreeSet<IpAddr> = server.addresses().await.union(&behind).copied().collect();
+        let troubles = known.look(behind_service(&client).await, server.addresses().await);
+        let pause = if troubles.is_empty() { PERIOD } else { PATIENCE };
+        let words = (!troubles.is_empty()).then(|| format!("{UNPROTECTED}: {}", troubles.join("; ")));
+        health.set(Concern::ApiServers, words);
+        let all = known.all();
         if told.as_ref() != Some(&all) {
             told = Some(all.clone());
             let change = Change::ApiServers(all);
@@ -79,6 +75,36 @@ async fn follow(
         }
         inputs.send(Input::Complete(Feed::ApiServers)).await?;
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// What was found out last.
+#[derive(Debug, Default)]
+struct Known {
+    behind: BTreeSet<IpAddr>,
+    asked: BTreeSet<IpAddr>,
+}
+
+impl Known {
+    /// Takes in a look at those behind the Service and at the one we ask. Who could not be found out is protected as
+    /// before; answers why not.
+    fn look(
+        &mut self,
+        behind: Result<BTreeSet<IpAddr>, String>,
+        asked: Result<BTreeSet<IpAddr>, String>,
+    ) -> Vec<String> {
+        let mut troubles = Vec::new();
+        for (known, found) in [(&mut self.behind, behind), (&mut self.asked, asked)] {
+            match found {
+                Ok(found) => *known = found,
+                Err(why) => troubles.push(why),
+            }
+        }
+        troubles
+    }
+
+    fn all(&self) -> BTreeSet<IpAddr> {
+        &self.behind | &self.asked
     }
 }
 
@@ -117,6 +143,17 @@ mod tests {
         let slice = json!({"endpoints": [{"addresses": ["192.0.2.1", "192.0.2.2"]}, {"addresses": ["2001:db8::1", "x"]}, {}]});
         let all: Vec<String> = addresses(&slice).iter().map(ToString::to_string).collect();
         assert_eq!(all, ["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_looked_up_just_now_stays_protected() {
+        let set = |text: &str| BTreeSet::from([text.parse().unwrap()]);
+        let mut known = Known::default();
+        assert_eq!(known.look(Ok(set("192.0.2.1")), Ok(set("192.0.2.2"))), Vec::<String>::new());
+        assert_eq!(known.look(Ok(set("192.0.2.3")), Err("no DNS".to_owned())), ["no DNS"]);
+        assert_eq!(known.all(), &set("192.0.2.2") | &set("192.0.2.3"));
+        known.look(Err("no answer".to_owned()), Ok(set("192.0.2.4")));
+        assert_eq!(known.all(), &set("192.0.2.3") | &set("192.0.2.4"));
     }
 
     #[test]

@@ -10,16 +10,13 @@ mod kernel;
 mod lessons;
 mod meter;
 mod recheck;
+mod repair;
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use podwall_engine::Update;
-use podwall_engine::compile::names;
-use podwall_engine::recheck::all_barred;
-use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Match, Ruleset, stages};
+use podwall_ruleset::{Backend, BackendError, Ruleset, stages};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -33,9 +30,10 @@ use crate::telemetry::server::Telemetry;
 use formers::Formers;
 pub use kernel::StartListening;
 use kernel::{Failure, Kernel};
-use lessons::{Quota, learned, tell_all};
+use lessons::{Quota, tell_all};
 use meter::Meter;
 use recheck::Recheck;
+use repair::standing;
 
 /// How often the table is read back although nothing points to a difference.
 const AUDIT: Duration = Duration::from_secs(300);
@@ -166,7 +164,7 @@ impl Applier {
         match work {
             Work::Wanted(wanted) => {
                 self.wanted(wanted);
-                self.tell(Outcome::Done);
+                self.dealt_with();
             }
             Work::Update { update, since, pupils } => {
                 let lessons = !pupils.is_empty();
@@ -175,7 +173,7 @@ impl Applier {
                     // The planner gathers meanwhile; its own timers are too coarse for this.
                     std::thread::sleep(self.quota.spend(Instant::now()));
                 }
-                self.tell(Outcome::Done);
+                self.dealt_with();
             }
             Work::Foreign(change) => self.foreign(change.as_ref()),
             Work::Rechecked(number) => self.rechecked(number),
@@ -184,6 +182,14 @@ impl Applier {
             Work::TearDown(reply) => drop(reply.send(self.tear_down())),
             Work::Stop | Work::FlowsEnded => {}
         }
+    }
+
+    /// Tells that the next work may come, and whether this one stands.
+    fn dealt_with(&self) {
+        self.tell(match self.state {
+            State::Following => Outcome::Done,
+            State::Blind(_) | State::Lost { .. } | State::Ended => Outcome::Undone,
+        });
     }
 
     /// How long nothing needs to be done without work.
@@ -227,36 +233,6 @@ impl Applier {
         }
     }
 
-    /// Tells what stood before us. The planner writes nothing before it knows.
-    fn look_first(&mut self) {
-        match self.kernel.observe() {
-            Ok(observed) => {
-                let earlier = self.adoption.known().max(self.formers.standing());
-                let standing = standing(observed.ruleset.as_ref()).max(earlier);
-                self.older_flows = match standing {
-                    Standing::Nothing => OlderFlows::Unjudged,
-                    Standing::Lenient | Standing::Strict => OlderFlows::Judged,
-                };
-                tracing::info!(?standing, alien = ?observed.alien, "looked at the rules that stand");
-                let touched = !observed.alien.is_empty();
-                let cause = if touched { RepairCause::Foreign } else { RepairCause::Start };
-                self.state = State::Lost { cause, ask: None };
-                let judged = recheck::judged_addresses(self.kernel.standing());
-                self.tell(Outcome::Judged(judged.into_iter().chain(self.formers.judged()).collect()));
-                let learned = learned(self.kernel.standing());
-                if !learned.is_empty() {
-                    self.tell(Outcome::Learned(learned));
-                }
-                self.tell(Outcome::Standing(standing));
-            }
-            Err(error) => {
-                let pause = self.pause();
-                self.state = State::Blind(Instant::now() + pause);
-                self.complain(&error.to_string());
-            }
-        }
-    }
-
     /// Makes the whole true, whatever stands.
     fn wanted(&mut self, wanted: Wanted) {
         let cause = match self.state {
@@ -280,29 +256,6 @@ impl Applier {
             }
             Err(failure) => self.not_made_true(&failure, &wanted.ruleset, cause),
         }
-    }
-
-    /// Answers whether packets may have been let through that should not.
-    fn make_true(&mut self, ruleset: &Ruleset, cause: RepairCause) -> Result<bool, Failure> {
-        let observed = self.kernel.observe().map_err(Failure::unsent)?;
-        let differs = !observed.alien.is_empty();
-        let delta = Delta::between(self.kernel.standing(), ruleset);
-        if delta.is_empty() && !differs {
-            // Somebody may have put back what he took (a table that slept is awake again).
-            return Ok(matches!(cause, RepairCause::Foreign | RepairCause::Audit));
-        }
-        self.telemetry.metrics.repairs.get_or_create(&cause.into()).inc();
-        tracing::info!(
-            cause = cause.as_str(),
-            chains = delta.chains.len(),
-            sets = delta.sets.len(),
-            "putting right what differs"
-        );
-        self.kernel.commit_all(&stages(self.kernel.standing(), &delta))?;
-        if differs {
-            self.kernel.sweep()?;
-        }
-        Ok(true)
     }
 
     fn not_made_true(&mut self, failure: &Failure, wanted: &Ruleset, cause: RepairCause) {
@@ -371,59 +324,6 @@ impl Applier {
         self.tell(Outcome::Lost);
     }
 
-    fn foreign(&mut self, change: Option<&ForeignChange>) {
-        if let Some(change) = change {
-            self.telemetry.metrics.foreign_changes.inc();
-            tracing::error!(writer = change.writer, "{change} wrote into {}", self.kernel.place());
-        }
-        // Nobody in particular: it is time to look, or notices were lost.
-        if self.state != State::Following || (change.is_none() && !self.kernel.looks_changed()) {
-            return;
-        }
-        self.compare(RepairCause::Foreign);
-        if change.is_none() && matches!(self.state, State::Lost { cause: RepairCause::Foreign, .. }) {
-            self.telemetry.metrics.foreign_changes.inc();
-        }
-    }
-
-    fn audit(&mut self) {
-        self.audit = Instant::now() + AUDIT;
-        self.compare(RepairCause::Audit);
-    }
-
-    /// Reads the table back and repairs it if it is not what it should be.
-    fn compare(&mut self, cause: RepairCause) {
-        match self.kernel.is_as_committed() {
-            Ok(true) => {}
-            Ok(false) => {
-                tracing::error!(
-                    cause = cause.as_str(),
-                    "the rules are not what podwall made them; repairing"
-                );
-                self.lose(cause);
-            }
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "reading the table back");
-                self.lose(RepairCause::Failure);
-            }
-        }
-    }
-
-    /// What somebody else's table let through has flows by now, and so has what changed while no agent ran.
-    fn judge_after_repair(&mut self, changed: bool) {
-        let judged = || recheck::judged_addresses(self.kernel.standing());
-        match std::mem::replace(&mut self.older_flows, OlderFlows::Settled) {
-            OlderFlows::Unjudged => self.recheck.forgive(),
-            OlderFlows::Judged | OlderFlows::Settled if changed => {
-                let barred = all_barred(self.kernel.standing());
-                self.recheck.owe(&judged(), &BTreeSet::<IpAddr>::new(), barred);
-            }
-            OlderFlows::Judged => self.recheck.review(judged()),
-            OlderFlows::Settled => {}
-        }
-        self.settle_flows();
-    }
-
     fn settle_flows(&mut self) {
         if let Err(failure) = self.recheck.settle(&mut self.kernel, self.established) {
             self.lost(&failure);
@@ -471,15 +371,6 @@ impl Applier {
             tracing::debug!("the planner is gone");
         }
     }
-}
-
-/// Is there a table of ours, and does it drop mid-stream packets of unknown flows already?
-fn standing(ruleset: Option<&Ruleset>) -> Standing {
-    let Some(ruleset) = ruleset else { return Standing::Nothing };
-    let strays = ruleset.chains.get(&names::strays());
-    let strict = strays
-        .is_some_and(|chain| chain.rules.iter().any(|rule| rule.matches.contains(&Match::TcpNotOpening)));
-    if strict { Standing::Strict } else { Standing::Lenient }
 }
 
 #[cfg(test)]

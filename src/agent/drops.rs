@@ -178,16 +178,13 @@ impl Ear {
         while !self.onward.is_closed() {
             let mut records = Vec::new();
             let mut malformed = 0;
-            let at = Timestamp::now();
-            let heard = log.next(PATIENCE, &mut |logged| match record(logged, at, &mut links) {
+            let heard = log.next(PATIENCE, &mut |logged| match record(logged, &mut links) {
                 Some(record) => records.push(record),
                 None => malformed += 1,
             })?;
             self.count(RecordResult::LostKernel, heard.lost);
             self.count(RecordResult::Malformed, heard.malformed + malformed);
             self.heard.fetch_add(heard.packets, Ordering::Relaxed);
-            let now = Timestamp::now();
-            records.iter_mut().for_each(|(record, _)| record.at = now);
             if !records.is_empty() {
                 self.hand_on(records);
             }
@@ -217,12 +214,12 @@ impl Ear {
 }
 
 /// A record of ours; `None`: it is not, or cannot be read.
-fn record(logged: &Logged<'_>, at: Timestamp, links: &mut Links) -> Option<(Record, Sample)> {
+fn record(logged: &Logged<'_>, links: &mut Links) -> Option<(Record, Sample)> {
     let chain = logged.prefix.strip_prefix(LOG_PREFIX)?.strip_prefix(':')?;
     let chain = chain.strip_suffix(':').unwrap_or(chain);
     let headers = packet::read(logged.packet)?;
     let record = Record {
-        at,
+        at: Timestamp::now(),
         source: headers.source,
         destination: headers.destination,
         carried: headers.carried,

@@ -80,7 +80,8 @@ impl Feed {
             Self::Pods => Kind::Pod,
             Self::Namespaces => Kind::Namespace,
             Self::Nodes => Kind::Node,
-            Self::Policies | Self::Domains => Kind::Policy,
+            Self::Policies => Kind::Policy,
+            Self::Domains => Kind::DomainPolicy,
             Self::Services => Kind::Service,
             Self::Bans => Kind::Ban,
             Self::Ktbans => Kind::Ktban,
@@ -168,5 +169,28 @@ impl Inputs {
     /// The planner is gone.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_watches_are_told_under_one_label() {
+        let watches = [
+            Feed::Pods,
+            Feed::Namespaces,
+            Feed::Nodes,
+            Feed::Policies,
+            Feed::Domains,
+            Feed::Services,
+            Feed::Bans,
+            Feed::Ktbans,
+            Feed::Exposures,
+        ];
+        assert_eq!(watches.map(Feed::kind).into_iter().collect::<BTreeSet<_>>().len(), watches.len());
     }
 }

@@ -7,7 +7,9 @@ mod clock;
 mod concerns;
 mod gathering;
 mod hits;
+mod intake;
 mod kinds;
+mod outcomes;
 mod relief;
 mod remarks;
 mod teaching;
@@ -17,7 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant as Moment};
 
-use podwall_engine::change::Freshness;
 use podwall_engine::{Change, Engine, Update};
 use podwall_ruleset::ChainName;
 use tokio::sync::mpsc;
@@ -25,15 +26,13 @@ use tokio::time::Instant;
 
 use super::domains::Classroom;
 use super::host::locals::Locals;
-use super::input::{Feed, Input, Stamped};
+use super::input::{Feed, Stamped};
 use super::node_report::Sheet;
 use super::pace::Pace;
 use super::reports::Reports;
-use super::work::{Outcome, Standing, Wanted, Work, Works};
+use super::work::{Outcome, Wanted, Work, Works};
 use crate::drops::memo::{self as drops, Onward, Taken};
-use crate::drops::tenants::Beginning;
-use crate::telemetry::health::{Concern, Worker};
-use crate::telemetry::metrics::RecordResult;
+use crate::telemetry::health::Worker;
 use crate::telemetry::server::Telemetry;
 use clock::Clock;
 use gathering::Gathering;
@@ -178,163 +177,6 @@ impl Planner {
         }
     }
 
-    /// Takes in everything that is there already: one burst, one commit.
-    fn gulp(&mut self, first: Stamped, inputs: &mut mpsc::Receiver<Stamped>) {
-        self.take_in(first);
-        for _ in 0..GULP {
-            let Ok(next) = inputs.try_recv() else { return };
-            self.take_in(next);
-        }
-    }
-
-    fn take_in(&mut self, Stamped { input, at }: Stamped) {
-        match input {
-            Input::Object { change, warnings } => {
-                self.reports.object(&change, warnings);
-                self.locals.object(&change);
-                self.change(change, at);
-            }
-            Input::Unusable(warning) => self.reports.unusable(&warning),
-            Input::Reached { kind, version, objects, news } => {
-                self.telling.marks.heard(kind, version, objects, news)
-            }
-            Input::Complete(feed) => self.gathering.complete(feed),
-            Input::Watch(feed, away) => self.watch(feed, away, at),
-            Input::Host(view) => {
-                self.locals.view(view);
-                self.gathering.complete(Feed::Host);
-                self.oldest.get_or_insert(at);
-            }
-            // Nobody holds it: whoever waits is told so.
-            Input::Teach(..) if self.phase == Phase::Ended => {}
-            Input::Teach(lessons, pupil) => {
-                for lesson in lessons {
-                    self.change(Change::Learned(lesson), at);
-                }
-                self.oldest.get_or_insert(at);
-                self.teaching.wait(pupil);
-            }
-            Input::BookRead(revision) => self.teaching.read(revision),
-        }
-    }
-
-    fn change(&mut self, change: Change, at: Moment) {
-        self.telemetry.metrics.changes.get_or_create(&kinds::kind(&change).into()).inc();
-        self.oldest.get_or_insert(at);
-        self.teaching.note(&change);
-        let beginning = if self.gathering.is_over() { Beginning::Over } else { Beginning::Reading };
-        self.drops.note(&change, &self.engine, beginning);
-        let revisit = match self.phase {
-            // All are looked at once everything was read.
-            Phase::Gathering => Revisit::Nothing,
-            Phase::Adopting | Phase::Following | Phase::Ended => Revisit::after(&change, &self.engine),
-        };
-        self.engine.apply(change);
-        revisit.carry_out(&self.engine, &mut self.reports);
-    }
-
-    /// Tells what was dropped, and what waited for its pod to be told of.
-    fn dropped(&mut self, taken: Option<Taken>) {
-        let now = Instant::now();
-        if let Some(taken) = taken {
-            self.drops.take(taken, &self.engine, now);
-        }
-        self.drops.settle(&self.engine, now);
-        let lost = std::mem::take(&mut self.drops.lost);
-        self.telemetry.metrics.drop_records.get_or_create(&RecordResult::LostQueue.into()).inc_by(lost);
-    }
-
-    fn watch(&mut self, feed: Feed, away: Option<String>, at: Moment) {
-        match away {
-            Some(reason) => drop(self.stale.insert(feed, reason)),
-            None => drop(self.stale.remove(&feed)),
-        }
-        let freshness = if !self.stale.keys().any(|feed| feed.tells_of_pods()) {
-            Freshness::Current
-        } else {
-            Freshness::Stale
-        };
-        if self.engine.cluster().freshness() != freshness {
-            self.change(Change::Watch(freshness), at);
-        }
-    }
-
-    fn outcome(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Judged(addresses) => self.judged_before = addresses,
-            Outcome::Learned(lessons) => self.teaching.stood(lessons),
-            Outcome::Standing(standing) => {
-                self.gathering.standing();
-                self.telling.standing(standing);
-                self.begin_grace(standing);
-            }
-            Outcome::Done => {
-                self.busy = false;
-                self.telling.marks.done();
-            }
-            Outcome::Lost => {
-                self.phase = self.phase.lost();
-                self.telling.marks.lost();
-            }
-            Outcome::Refused(chains) => {
-                self.phase = self.phase.lost();
-                self.telling.marks.lost();
-                self.refuse(chains);
-            }
-            Outcome::Hits(hits) => {
-                let told = self.hits.take(hits, &self.engine, &self.telemetry.metrics);
-                self.telling.sheet.hits(told);
-            }
-            Outcome::TornDown => {
-                self.phase = Phase::Ended;
-                self.telling.marks.withdraw();
-                self.teaching.end();
-                self.telemetry.health.raise(
-                    Concern::TornDown,
-                    "the rules were taken away on request; restart the agent to enforce again",
-                );
-            }
-        }
-    }
-
-    /// Flows from before the first adoption were never judged, and conntrack may not know them (L1).
-    fn begin_grace(&mut self, standing: Standing) {
-        let over = match standing {
-            Standing::Strict => true,
-            Standing::Nothing | Standing::Lenient => self.grace.is_zero(),
-        };
-        if over {
-            self.change(Change::GraceOver, Moment::now());
-        } else {
-            self.grace_ends = Some(Instant::now() + self.grace);
-        }
-    }
-
-    fn refuse(&mut self, chains: BTreeMap<ChainName, String>) {
-        self.refused = chains;
-        self.shut();
-    }
-
-    /// Shuts whoever would enter a chain that the kernel refused or the node cannot bear.
-    fn shut(&mut self) {
-        let all: BTreeMap<ChainName, String> =
-            self.refused.iter().chain(&self.excess).map(|(name, why)| (name.clone(), why.clone())).collect();
-        // Asked before the engine forgets the chains.
-        self.reports.refused(&all, &self.engine);
-        self.retry_refused = (!all.is_empty()).then(|| Instant::now() + RETRY_REFUSED);
-        self.change(Change::Refused(all.into_keys().collect()), Moment::now());
-    }
-
-    /// Nothing goes to the kernel that would keep it busy for long.
-    fn relieve(&mut self) {
-        let sets = self.engine.ruleset().sets.len();
-        if sets > relief::MOST_SETS {
-            let more = relief::excess(self.engine.ruleset(), &self.engine.origins(), relief::MOST_SETS);
-            self.excess.extend(more);
-            self.shut();
-        }
-    }
-
     /// Everything that follows from what was taken in.
     fn turn(&mut self) {
         let now = Instant::now();
@@ -384,6 +226,9 @@ impl Planner {
         if self.retry_refused.is_some_and(|at| now >= at) {
             self.excess.clear();
             self.refuse(BTreeMap::new());
+            // What the kernel takes by now is told when it has answered, and a whole is always answered.
+            self.phase = self.phase.lost();
+            self.telling.marks.lost();
         }
         // Bans of the past are told with the others, and end before anything is written. What ends does so in a commit
         // of the usual pace: pods that wait for an answer do not wait for that too.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use podwall_crd::node_report::{Exception, ExceptionReason, ReportedKind};
 use podwall_engine::compile::names;
-use podwall_engine::model::{BanId, Named, NodeName, PodUid, PolicyId, Text};
+use podwall_engine::model::ban::Mode;
+use podwall_engine::model::{BanId, Exposure, Named, NodeName, PodUid, PolicyId, Text};
 use podwall_engine::{Change, Cluster, Engine, ObjectRef, Warning};
 use podwall_ruleset::ChainName;
 
@@ -114,8 +115,10 @@ impl Reports {
             return;
         }
         let Some(subject) = Subject::of(change) else { return };
-        self.revision += 1;
         let known = self.by_object.remove(&subject).unwrap_or_default();
+        if known != warnings {
+            self.revision += 1;
+        }
         for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
             self.note(warning);
         }
@@ -174,20 +177,25 @@ impl Reports {
             let warnings = known.remove(chain).unwrap_or_else(|| {
                 let origin = origins.chains.get(chain);
                 let policies = origin.map(|origin| origin.policies.as_slice()).unwrap_or_default();
-                let warnings: Vec<Warning> =
-                    policies.iter().map(|policy| refusal(engine.cluster(), policy, chain, reason)).collect();
+                let policies = policies.iter().map(|policy| refusal(engine.cluster(), policy, chain, reason));
+                let exposures = engine.kept_by(chain).into_iter();
+                let exposures = exposures.filter_map(|id| engine.cluster().exposure(&id));
+                let exposures = exposures.map(|exposure| shut_doors(exposure, chain, reason));
+                let warnings: Vec<Warning> = policies.chain(exposures).collect();
                 for warning in &warnings {
                     tracing::warn!("{warning}");
                     self.events.tell(warning);
+                }
+                if warnings.is_empty() {
+                    // A ban's: each says so itself, but not why.
+                    tracing::warn!("chain {chain} is refused ({reason})");
                 }
                 warnings
             });
             self.refused.insert(chain.clone(), warnings);
         }
-        // An audit that is not to be had leaves everything enforced as it is.
-        let shut = chains.keys().filter(|chain| !names::is_audit(chain)).count();
-        let words = (shut > 0).then(|| format!("{shut} chains are refused; the pods they govern are shut"));
-        self.telemetry.health.set(Concern::Refused, words);
+        self.revision += 1;
+        self.telemetry.health.set(Concern::Refused, consequences(chains));
         self.telemetry.metrics.refused_chains.set(i64::try_from(chains.len()).unwrap_or(i64::MAX));
         self.count();
     }
@@ -202,7 +210,10 @@ impl Reports {
         let misread = self.by_object.values().flatten();
         let misread = misread.filter_map(|warning| exception(warning, ExceptionReason::NotUnderstood));
         let remarks = self.remarks.values().flatten().chain(self.nameless.values());
-        misread.chain(remarks.filter_map(|remark| exception(&remark.warning, remark.reason))).collect()
+        let remarks = remarks.filter_map(|remark| exception(&remark.warning, remark.reason));
+        let refused = self.refused.values().flatten();
+        let refused = refused.filter_map(|warning| exception(warning, ExceptionReason::KernelRefused));
+        misread.chain(remarks).chain(refused).collect()
     }
 
     fn note(&mut self, warning: &Warning) {
@@ -255,6 +266,36 @@ fn refusal(cluster: &Cluster, policy: &PolicyId, chain: &ChainName, reason: &str
     Warning { object, field: "spec".to_owned(), problem }
 }
 
+fn shut_doors(exposure: &Exposure, chain: &ChainName, reason: &str) -> Warning {
+    let object = ObjectRef {
+        kind: "ServiceExposure",
+        namespace: Text::clone(&exposure.id.namespace),
+        name: Text::clone(&exposure.id.name),
+        uid: Text::clone(&exposure.uid),
+    };
+    let effect = match exposure.mode {
+        Mode::Enforce => "nobody from outside comes in by its doors here",
+        Mode::Audit => "this node does not audit it",
+    };
+    let problem = format!("its chain {chain} is refused ({reason}); {effect}");
+    Warning { object, field: "spec".to_owned(), problem }
+}
+
+/// What follows from refused chains. An audit that is not to be had leaves everything enforced as it is.
+fn consequences(chains: &BTreeMap<ChainName, String>) -> Option<String> {
+    let (optional, others): (Vec<_>, Vec<_>) = chains.keys().partition(|chain| names::is_optional(chain));
+    let shut = others.into_iter().filter(|chain| !names::is_audit(chain)).count();
+    let shut = (shut > 0).then(|| format!("{shut} chains are refused; the pods they govern are shut"));
+    let optional = (!optional.is_empty()).then(|| {
+        let count = optional.len();
+        format!(
+            "{count} chains of bans or doors are refused; such bans are not in force, such doors are shut"
+        )
+    });
+    let words: Vec<String> = shut.into_iter().chain(optional).collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
 #[cfg(test)]
 mod tests {
     use podwall_engine::{Options, ingest};
@@ -291,8 +332,10 @@ mod tests {
         let warning = refusal(engine.cluster(), &id, &chain, "EINVAL");
         reports.object(&Change::PolicyGone(id.clone()), vec![warning.clone()]);
         assert_eq!(telemetry.metrics.warnings.get(), 1);
+        let revision = reports.revision();
         reports.object(&Change::PolicyGone(id), vec![warning.clone()]);
-        assert_eq!(reports.untold, [warning], "once");
+        reports.object(&Change::PodGone(PodUid("y".into())), Vec::new());
+        assert_eq!((&reports.untold, reports.revision()), (&vec![warning], revision), "once");
         reports.tell_cluster(&engine);
         assert_eq!(reports.untold, []);
         reports.object(&Change::PodGone(PodUid("x".into())), Vec::new());
@@ -316,5 +359,36 @@ mod tests {
         assert_eq!(telemetry.metrics.refused_chains.get(), 1);
         reports.refused(&BTreeMap::new(), &engine);
         assert_eq!((telemetry.metrics.warnings.get(), telemetry.health.report().concerns.len()), (0, 1));
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_of_a_kind_that_is_reported_is_an_exception_of_its_object() {
+        let (mut reports, telemetry) = reports();
+        let (mut engine, _) = engine();
+        for object in [
+            json!({"apiVersion": "podwall.dev/v1alpha1", "kind": "DomainPolicy",
+                "metadata": {"namespace": "shop", "name": "names", "uid": "d"},
+                "spec": {"podSelector": {}, "egress": [{"cidrs": ["192.0.2.0/24"]}]}}),
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web"},
+                "spec": {"type": "NodePort", "selector": {"app": "web"},
+                    "ports": [{"port": 80, "nodePort": 30080}]}}),
+            json!({"apiVersion": "podwall.dev/v1alpha1", "kind": "ServiceExposure",
+                "metadata": {"namespace": "shop", "name": "closed", "uid": "s"},
+                "spec": {"services": ["web"], "allow": [{"cidrs": ["198.51.100.0/24"]}]}}),
+        ] {
+            engine.apply(ingest::object(&object).unwrap().unwrap().0);
+        }
+        let chains: Vec<&ChainName> = engine.ruleset().chains.keys().collect();
+        let of = |start: &str| chains.iter().find(|chain| chain.as_str().starts_with(start)).unwrap();
+        let refused = [of("e4_"), of("d4_")].map(|chain| ((*chain).clone(), "ENOMEM".to_owned()));
+        reports.refused(&refused.into(), &engine);
+        let told = reports.exceptions().into_iter();
+        let told: Vec<_> = told.map(|told| (told.kind, told.name, told.uid, told.reason)).collect();
+        let refused = ExceptionReason::KernelRefused;
+        let closed = (ReportedKind::ServiceExposure, "closed".to_owned(), "s".to_owned(), refused);
+        assert_eq!(told, [closed, (ReportedKind::DomainPolicy, "names".to_owned(), "d".to_owned(), refused)]);
+        let words =
+            "1 chains are refused; the pods they govern are shut; 1 chains of bans or doors are refused";
+        assert!(telemetry.health.report().to_string().contains(words), "{}", telemetry.health.report());
     }
 }

@@ -1,7 +1,7 @@
 //! The words between the planner and the thread that owns the kernel.
 //!
-//! At most one [`Work::Wanted`] or [`Work::Update`] is under way: the planner waits for [`Outcome::Done`], and what
-//! comes meanwhile gathers in the engine instead of in a queue.
+//! At most one [`Work::Wanted`] or [`Work::Update`] is under way: the planner waits for [`Outcome::Done`]
+//! or [`Outcome::Undone`], and what comes meanwhile gathers in the engine instead of in a queue.
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Sum;
 use std::net::IpAddr;
@@ -71,8 +71,10 @@ pub enum Outcome {
     Learned(Vec<(ListId, IpAddr, IpAddr, Deadline)>),
     /// What stood when the agent started; said once.
     Standing(Standing),
-    /// The work was dealt with, for better or worse: the next may come.
+    /// What was asked for stands: the next may come.
     Done,
+    /// The work was dealt with and does not stand: the next may come, and the whole will be asked for.
+    Undone,
     /// What stands is unknown or wrong: send what is wanted.
     Lost,
     /// The kernel refuses these chains, with its reasons: shut whoever would enter one, then send what is wanted.

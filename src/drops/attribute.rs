@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use podwall_engine::Cluster;
 use podwall_engine::explain::{Blame, Dropped, Tail};
-use podwall_engine::model::{Direction, Labels, Life, Named, Network, Node, Pod};
+use podwall_engine::model::{Direction, Labels, Named, Pod};
 use podwall_engine::{Engine, model};
 use podwall_ruleset::packet::Transport;
 use podwall_ruleset::{LinkName, Protocol};
@@ -125,35 +125,15 @@ fn who(
         Tenant::Likely(pod) => return (Who::Pod(pod), Certainty::Early),
         Tenant::Nobody => {}
     }
-    if let Some(node) = cluster.nodes().find(|node| node.addresses.contains(&address)) {
-        let pod = port.and_then(|port| behind(cluster, node, (protocol, port)));
-        return (pod.map_or_else(|| Who::Node(node.name.clone()), Who::Pod), Certainty::Settled);
+    let places = tenants.places();
+    if let Some(node) = places.node(address) {
+        let pod = port.and_then(|port| places.behind(cluster, node, (protocol, port)));
+        return (pod.map_or_else(|| Who::Node(node.clone()), Who::Pod), Certainty::Settled);
     }
-    let has = |service: &&Arc<model::Service>| {
-        service.inside.contains(&address) || service.addresses.contains(&address)
-    };
-    match cluster.services().find(has) {
-        Some(service) => (Who::Service(service.id.clone()), Certainty::Settled),
-        None => {
-            let ranges = cluster.nodes().flat_map(|node| &node.pod_ranges);
-            let pods = ranges.into_iter().any(|range| range.contains(address));
-            (Who::Stranger, if pods { Certainty::Early } else { Certainty::Settled })
-        }
-    }
-}
-
-/// The one pod of a node's own network that says it has the port. Several, or none: it may be anybody on the node.
-fn behind(cluster: &Cluster, node: &Node, (protocol, port): (Protocol, u16)) -> Option<Arc<Pod>> {
-    let has = |pod: &&Arc<Pod>| {
-        pod.network == Network::Host
-            && pod.life != Life::Finished
-            && pod.node.as_ref() == Some(&node.name)
-            && pod.host_ports.iter().any(|own| (own.protocol, own.host_port) == (protocol, port))
-    };
-    let mut found = cluster.pods().filter(has);
-    match (found.next(), found.next()) {
-        (Some(only), None) => Some(Arc::clone(only)),
-        (None | Some(_), _) => None,
+    match places.service(address) {
+        Some(service) => (Who::Service(service.clone()), Certainty::Settled),
+        None if places.is_for_pods(address) => (Who::Stranger, Certainty::Early),
+        None => (Who::Stranger, Certainty::Settled),
     }
 }
 

@@ -340,10 +340,15 @@ impl Hub {
             let known = self.policies.contains(&key) || self.policies.len() < MOST_SERIES;
             let labels = if known {
                 self.policies.insert(key);
-                let (policy_namespace, policy) = (policy.namespace.to_string(), policy.name.to_string());
-                PolicyLabels { policy_namespace, policy, direction }
+                PolicyLabels {
+                    kind: policy.kind.as_str(),
+                    policy_namespace: policy.namespace.to_string(),
+                    policy: policy.name.to_string(),
+                    direction,
+                }
             } else {
-                PolicyLabels { policy_namespace: String::new(), policy: "other".to_owned(), direction }
+                let (policy_namespace, policy) = (String::new(), "other".to_owned());
+                PolicyLabels { kind: "", policy_namespace, policy, direction }
             };
             self.metrics.policy_dropped_packets.get_or_create(&labels).inc_by(packets);
             self.metrics.policy_dropped_bytes.get_or_create(&labels).inc_by(bytes);

@@ -7,8 +7,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use podwall_engine::change::OfPod;
 use podwall_engine::model::{Pod, PodUid};
 use podwall_engine::{Change, Cluster};
+
+use super::places::Places;
 
 /// How long those who left are remembered: longer than any record waits.
 const MEMORY: SignedDuration = SignedDuration::from_mins(5);
@@ -26,6 +29,7 @@ pub struct Tenants {
     arrivals: VecDeque<(Timestamp, IpAddr)>,
     left: BTreeMap<IpAddr, Vec<Former>>,
     leavings: VecDeque<(Timestamp, IpAddr)>,
+    places: Places,
 }
 
 /// Somebody who had an address.
@@ -52,34 +56,15 @@ impl Tenants {
     /// comes just now.
     pub fn note(&mut self, change: &Change, cluster: &Cluster, now: Timestamp, beginning: Beginning) {
         self.forget(now);
-        match change {
-            Change::Pod(pod) => self.pod(pod, cluster, now, beginning),
-            Change::PodGone(uid) => {
+        self.places.note(change, cluster);
+        match change.of_pod() {
+            Some(OfPod::Is(pod)) => self.pod(pod, cluster, now, beginning),
+            Some(OfPod::Gone(uid)) => {
                 if let Some(old) = cluster.pod(uid) {
                     old.addresses.iter().for_each(|address| self.leave(*address, old, now));
                 }
             }
-            Change::Namespace(..)
-            | Change::NamespaceGone(_)
-            | Change::Node(_)
-            | Change::NodeGone(_)
-            | Change::Policy(_)
-            | Change::PolicyGone(_)
-            | Change::Ban(_)
-            | Change::BanGone(_)
-            | Change::Service(_)
-            | Change::ServiceGone(_)
-            | Change::Exposure(_)
-            | Change::ExposureGone(_)
-            | Change::ApiServers(_)
-            | Change::Clock(_)
-            | Change::Links(_)
-            | Change::AddressHeld(_)
-            | Change::AddressFree(_)
-            | Change::Watch(_)
-            | Change::GraceOver
-            | Change::Refused(_)
-            | Change::Learned(_) => {}
+            None => {}
         }
     }
 
@@ -104,6 +89,11 @@ impl Tenants {
             let known = Arc::new(pod.clone());
             pod.addresses.iter().for_each(|address| self.leave(*address, &known, now));
         }
+    }
+
+    /// Who has an address that is no pod's own.
+    pub(super) const fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Whose the address was at that time.

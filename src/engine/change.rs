@@ -63,6 +63,46 @@ pub enum Change {
     Refused(BTreeSet<ChainName>),
 }
 
+/// What a change says of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfPod<'c> {
+    /// It is as given.
+    Is(&'c Pod),
+    /// It is gone.
+    Gone(&'c PodUid),
+}
+
+impl Change {
+    /// What it says of a pod; `None`: it is about something else.
+    pub const fn of_pod(&self) -> Option<OfPod<'_>> {
+        match self {
+            Self::Pod(pod) => Some(OfPod::Is(pod)),
+            Self::PodGone(uid) => Some(OfPod::Gone(uid)),
+            Self::Namespace(..)
+            | Self::NamespaceGone(_)
+            | Self::Node(_)
+            | Self::NodeGone(_)
+            | Self::Policy(_)
+            | Self::PolicyGone(_)
+            | Self::Ban(_)
+            | Self::BanGone(_)
+            | Self::Service(_)
+            | Self::ServiceGone(_)
+            | Self::Exposure(_)
+            | Self::ExposureGone(_)
+            | Self::ApiServers(_)
+            | Self::Clock(_)
+            | Self::Learned(_)
+            | Self::Links(_)
+            | Self::AddressHeld(_)
+            | Self::AddressFree(_)
+            | Self::Watch(_)
+            | Self::GraceOver
+            | Self::Refused(_) => None,
+        }
+    }
+}
+
 /// How current the caches are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Freshness {

@@ -22,7 +22,7 @@ use crate::cluster::Cluster;
 use crate::compile::base::{self, Barriers, BaseRequest};
 use crate::compile::names;
 use crate::model::ban::{BanId, Mode, Way};
-use crate::model::{Labels, Named, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
+use crate::model::{Ban, Labels, Named, NodeName, Pod, PodUid, Policy, PolicyId, Text, Tier};
 use crate::options::Options;
 use crate::plan::{self, ChainOrigin, Condition, Origins, Plan};
 use crate::readers::{self, Book};
@@ -236,8 +236,21 @@ impl Engine {
 
     /// The exposures that guard the door in a chain of theirs.
     pub fn guarded_by(&self, chain: &ChainName, knock: &Knock) -> BTreeSet<Named> {
-        let services = self.barriers.behind(chain, knock).into_iter();
-        let services = services.filter_map(|id| self.cluster.service(id));
+        self.choosing(self.barriers.behind(chain, knock))
+    }
+
+    /// The exposures whose doors a chain of theirs keeps.
+    pub fn kept_by(&self, chain: &ChainName) -> BTreeSet<Named> {
+        self.choosing(self.barriers.kept_by(chain))
+    }
+
+    /// Does the kernel refuse rules that the ban needs on this node just now?
+    pub fn kernel_refuses(&self, ban: &Ban) -> bool {
+        self.barriers.is_refused(ban, self.cluster.refused())
+    }
+
+    fn choosing(&self, services: Vec<&Named>) -> BTreeSet<Named> {
+        let services = services.into_iter().filter_map(|id| self.cluster.service(id));
         let choosing = services.flat_map(|service| {
             let all = self.cluster.exposures_in(&service.id.namespace);
             all.filter(|exposure| exposure.chooses(service)).map(|exposure| exposure.id.clone())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use super::line::Unread;
 use super::source::Loss;
 use crate::drops::record::Record;
-use crate::telemetry::server;
+use crate::telemetry::server::{self, metrics_page};
 
 /// The reader turns several times a second; after this long without it hangs.
 const HANGING: Duration = Duration::from_secs(90);
@@ -224,12 +224,7 @@ pub async fn serve(listener: TcpListener, telemetry: Arc<Telemetry>) -> std::io:
 }
 
 async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
-    /// <https://prometheus.io/docs/specs/om/open_metrics_spec/#content-type>
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match telemetry.page() {
-        Ok(page) => ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    metrics_page(telemetry.page())
 }
 
 async fn healthz(State(telemetry): State<Arc<Telemetry>>) -> Response {

@@ -48,7 +48,8 @@ label! {
     ApiServers = "api_servers",
     /// Manifest files cannot be read; their last good content is enforced.
     Manifests = "manifests",
-    /// The kernel refused chains of some policies, or they need more than a node bears; their pods are shut.
+    /// The kernel refused chains of some policies, or they need more than a node bears; their pods are shut. Or chains of
+    /// bans, which are not in force, or of doors, which are shut.
     Refused = "refused",
     /// Something about the packet filter that carries the rules is worth knowing.
     Backend = "backend",

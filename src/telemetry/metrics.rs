@@ -78,7 +78,7 @@ metrics! {
     sets: Gauge = Gauge::default();
     /// Elements in all sets of ours.
     elements: Gauge = Gauge::default();
-    /// Chains refused by the kernel, or for needing too many sets; their pods are shut instead.
+    /// Chains refused by the kernel, or for needing too many sets; their pods and doors are shut, their bans are left out.
     refused_chains: Gauge = Gauge::default();
     /// Times another program wrote into our rules.
     foreign_changes: Counter = Counter::default();
@@ -259,6 +259,8 @@ label! {
     Node = "node",
     /// Policies of any kind.
     Policy = "policy",
+    /// DomainPolicies, where they are told apart: of watches.
+    DomainPolicy = "domainpolicy",
     /// Bans.
     Ban = "ban",
     /// Bans of kubetables.
@@ -326,6 +328,8 @@ pub struct DroppedLabels {
 /// Which policy, and which way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PolicyLabels {
+    /// Of which kind of object: a NetworkPolicy and a DomainPolicy may have one name.
+    pub kind: &'static str,
     /// Its namespace.
     pub policy_namespace: String,
     /// Its name.

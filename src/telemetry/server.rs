@@ -44,9 +44,14 @@ pub async fn serve(listener: TcpListener, telemetry: Telemetry) -> std::io::Resu
 }
 
 async fn metrics(State(telemetry): State<Telemetry>) -> Response {
+    metrics_page(telemetry.metrics.page())
+}
+
+/// A page of metrics as scrapers want it.
+pub fn metrics_page(page: Result<String, std::fmt::Error>) -> Response {
     /// <https://prometheus.io/docs/specs/om/open_metrics_spec/#content-type>
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match telemetry.metrics.page() {
+    match page {
         Ok(page) => ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

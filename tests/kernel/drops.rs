@@ -126,8 +126,7 @@ fn a_flood_is_told_in_samples_and_counted_whole() {
         (0..FLOOD).for_each(|_| packet.send(netns).expect("it can send"));
     }
     let count = |name: &str| agents.metric("east", name);
-    let all =
-        "podwall_policy_dropped_packets_total{policy_namespace=\"red\",policy=\"in\",direction=\"ingress\"}";
+    let all = "podwall_policy_dropped_packets_total{kind=\"NetworkPolicy\",policy_namespace=\"red\",policy=\"in\",direction=\"ingress\"}";
     let until = Instant::now() + Duration::from_secs(15);
     while count(all) < 2 * FLOOD && Instant::now() < until {
         thread::sleep(Duration::from_millis(200));
@@ -146,8 +145,7 @@ fn a_flood_is_told_in_samples_and_counted_whole() {
     assert!((40..FLOOD).contains(&told), "{told} records of {} packets", 2 * FLOOD);
     assert_eq!(watcher.lines().len() as u64, told);
     // Bytes are those of the packets: headers and five bytes of data.
-    let bytes =
-        "podwall_policy_dropped_bytes_total{policy_namespace=\"red\",policy=\"in\",direction=\"ingress\"}";
+    let bytes = "podwall_policy_dropped_bytes_total{kind=\"NetworkPolicy\",policy_namespace=\"red\",policy=\"in\",direction=\"ingress\"}";
     assert_eq!(count(bytes), FLOOD * (20 + 8 + 5) + FLOOD * (40 + 8 + 5));
 }
 

@@ -1,17 +1,22 @@
-//! Whose fault a refusal is: from the operations the kernel refused to the policy-set chains that need them.
+//! Whose fault a refusal is: from the operations the kernel refused to the chains of policies, bans and doors that need
+//! them.
 //!
 //! Pure. A refusal of something that serves everybody (a base chain, a verdict map) is nobody's fault and answers
 //! nothing: then no pod is shut, and the last good rules stand.
 use std::collections::{BTreeMap, BTreeSet};
 
+use podwall_engine::compile::names;
 use podwall_ruleset::{ChainName, Op, Refusal, Ruleset, Set, SetName};
 
 /// Refused chains with the kernel's reasons.
 pub(super) type Blame = BTreeMap<ChainName, String>;
 
-/// The chains a packet enters by a verdict map and in which it would meet something refused.
+/// The chains in which a packet would meet something refused: of those it enters by a verdict map, and of those of bans
+/// and doors.
 pub(super) fn blame(refusals: &[Refusal], ops: &[Op], wanted: &Ruleset) -> Blame {
-    let entries: BTreeSet<&ChainName> = wanted.sets.values().flat_map(|set| Set::targets(set)).collect();
+    let targets = wanted.sets.values().flat_map(|set| Set::targets(set));
+    let optional = wanted.chains.keys().filter(|chain| names::is_optional(chain));
+    let entries: BTreeSet<&ChainName> = targets.chain(optional).collect();
     let mut blame = Blame::new();
     for refusal in refusals {
         let Some(culprit) = ops.get(refusal.op).and_then(Culprit::of) else { continue };
@@ -45,7 +50,7 @@ impl<'a> Culprit<'a> {
         }
     }
 
-    /// Can it be met without entering a policy-set chain?
+    /// Can it be met without entering any of them?
     fn serves_everybody(&self, wanted: &Ruleset, entries: &BTreeSet<&ChainName>) -> bool {
         let bases = wanted.chains.iter().filter(|(_, chain)| chain.base.is_some());
         bases.map(|(name, _)| name).any(|base| self.met(base, wanted, entries))

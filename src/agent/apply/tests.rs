@@ -1,7 +1,9 @@
 //! The apply thread's work against a backend in memory that fails on demand.
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, mpsc};
 
 use podwall_engine::change::Change;
+use podwall_engine::compile::names;
 use podwall_engine::model::{Action, IpBlock};
 use podwall_engine::model::{
     Labels, Life, Network, Node, NodeName, Peer, PeerSelector, Peers, Pod, PodUid, Policy, PolicyId,
@@ -10,8 +12,8 @@ use podwall_engine::model::{
 use podwall_engine::{Engine, Options};
 use podwall_ruleset::fake::{Failure as Fault, Fake};
 use podwall_ruleset::{
-    Capabilities, ChainName, Counter, Digest, Key, Observed, Op, Receipt, Refusal, RuleId, Transaction,
-    Verdict,
+    Capabilities, Chain, ChainName, Counter, Digest, ForeignChange, Key, Match, Observed, Op, Receipt,
+    Refusal, RuleId, Transaction, Verdict,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -148,6 +150,7 @@ impl Case {
                 self.give_whole();
             }
             Outcome::Done
+            | Outcome::Undone
             | Outcome::TornDown
             | Outcome::Judged(_)
             | Outcome::Learned(_)
@@ -393,6 +396,23 @@ fn a_kernel_that_refuses_everything_keeps_the_last_good_rules_and_is_told() {
     case.settle();
     assert_eq!(case.backend.table(), before);
     assert!(case.concerns().contains("the last good rules stand"), "{}", case.concerns());
+}
+
+#[test]
+fn work_is_done_only_when_it_stands() {
+    let mut case = Case::settled();
+    let whole = |case: &mut Case| {
+        while case.outcomes.try_recv().is_ok() {}
+        case.give_whole();
+        std::iter::from_fn(|| case.outcomes.try_recv().ok()).last()
+    };
+    assert_eq!(whole(&mut case), Some(Outcome::Done));
+    (0..200).for_each(|commit| case.backend.fail(commit, Fault::RequestLost));
+    case.engine.apply(pod(3));
+    assert_eq!(whole(&mut case), Some(Outcome::Undone));
+    // Until the next try everything else is left undone too.
+    case.change(pod(4));
+    assert_eq!(case.outcomes.try_recv(), Ok(Outcome::Undone));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podwall_engine::Change;
+use podwall_engine::change::OfPod;
 use podwall_engine::model::{Attachment, Life, Links, Network, NodeName, Pod, PodUid, Sharing};
 use podwall_ruleset::LinkName;
 use tokio::time::Instant;
@@ -92,36 +93,16 @@ impl Locals {
 
     /// Takes note of a pod that came, changed or went.
     pub fn object(&mut self, change: &Change) {
-        match change {
-            Change::Pod(pod) if self.is_local(pod) => {
+        match change.of_pod() {
+            Some(OfPod::Is(pod)) if self.is_local(pod) => {
                 self.fresh = true;
                 let local = Local { addresses: pod.addresses.clone(), life: pod.life };
                 self.pods.insert(pod.uid.clone(), local);
             }
-            Change::Pod(Pod { uid, .. }) | Change::PodGone(uid) => {
+            Some(OfPod::Is(Pod { uid, .. }) | OfPod::Gone(uid)) => {
                 self.fresh |= self.pods.remove(uid).is_some();
             }
-            Change::Namespace(..)
-            | Change::NamespaceGone(_)
-            | Change::Node(_)
-            | Change::NodeGone(_)
-            | Change::Policy(_)
-            | Change::PolicyGone(_)
-            | Change::Ban(_)
-            | Change::BanGone(_)
-            | Change::Service(_)
-            | Change::ServiceGone(_)
-            | Change::Exposure(_)
-            | Change::ExposureGone(_)
-            | Change::ApiServers(_)
-            | Change::Clock(_)
-            | Change::Learned(_)
-            | Change::Links(_)
-            | Change::AddressHeld(_)
-            | Change::AddressFree(_)
-            | Change::Watch(_)
-            | Change::GraceOver
-            | Change::Refused(_) => {}
+            None => {}
         }
     }
 

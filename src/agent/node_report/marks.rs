@@ -2,7 +2,7 @@
 //!
 //! A version goes three steps: heard from the watch, handed to the kernel's thread with whatever was committed next,
 //! and standing once that came back well. What follows from nothing the node has (a ban for other nodes) stands as
-//! soon as nothing waits.
+//! soon as nothing waits; but where a commit did not go through, nothing heard since stands before the next that does.
 use std::collections::BTreeMap;
 
 use podwall_crd::ResourceVersion;
@@ -37,6 +37,8 @@ pub struct Marks {
     heard: ByKind,
     handed: Option<ByKind>,
     standing: ByKind,
+    /// What was handed on last does not stand.
+    adrift: bool,
 }
 
 impl Marks {
@@ -62,24 +64,31 @@ impl Marks {
     pub fn done(&mut self) {
         if let Some(handed) = self.handed.take() {
             self.standing = handed;
+            self.adrift = false;
         }
     }
 
     /// What was handed on does not stand; it will be handed on again.
     pub fn lost(&mut self) {
         self.handed = None;
+        self.adrift = true;
+    }
+
+    /// Is it unknown what stands?
+    pub const fn are_adrift(&self) -> bool {
+        self.adrift
     }
 
     /// Nothing is on its way and nothing waits: what was heard needed nothing.
     pub fn idle(&mut self) {
-        if self.handed.is_none() && self.heard != self.standing {
+        if self.handed.is_none() && !self.adrift && self.heard != self.standing {
             self.standing.clone_from(&self.heard);
         }
     }
 
     /// Nothing is in force any more.
     pub fn withdraw(&mut self) {
-        self.handed = None;
+        self.lost();
         self.standing.clear();
     }
 
@@ -119,7 +128,8 @@ mod tests {
         marks.handed();
         marks.lost();
         marks.done();
-        assert_eq!(ban(&marks), Some((version(10), version(10))));
+        marks.idle();
+        assert_eq!(ban(&marks), Some((version(10), version(10))), "it did not go through");
         marks.handed();
         marks.done();
         assert_eq!(ban(&marks), Some((version(20), version(20))));

@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use podwall_crd::node_report::ExceptionReason;
+use podwall_engine::compile::names;
 use podwall_engine::model::ban::{BanAction, Way};
 use podwall_engine::model::{Ban, BanId, Direction, Node, Peer, Peers, Policy, PolicyId, PolicyKind};
 use podwall_engine::options::{Learning, Rejection};
 use podwall_engine::{Change, Engine, ObjectRef, Warning};
+use podwall_ruleset::ChainName;
 
 use crate::agent::reports::{Remark, Reports};
 
@@ -54,6 +56,7 @@ impl Revisit {
             Change::NodeGone(name) => Self::Addresses(addresses(cluster.node(name))),
             Change::ApiServers(servers) => Self::Addresses(servers ^ cluster.api_servers()),
             Change::Clock(_) => Self::Ended,
+            Change::Refused(chains) if optional(chains) != optional(cluster.refused()) => Self::All,
             Change::Policy(policy) => Self::Policy(policy.id.clone()),
             Change::PolicyGone(id) => Self::Policy(id.clone()),
             Change::Learned(_)
@@ -131,6 +134,10 @@ fn remarks(engine: &Engine, ban: &Ban) -> Vec<Remark> {
         let problem = "this node's packet filter cannot reject here: packets are dropped";
         remark(ban, ("spec.action", problem), ExceptionReason::NotSupported)
     });
+    let refused = engine.kernel_refuses(ban).then(|| {
+        let problem = "this node's kernel refuses rules it needs: what they would judge is not banned here";
+        remark(ban, ("spec", problem), ExceptionReason::KernelRefused)
+    });
     let spared = ban.addresses.iter().filter(|network| is_single(network) && engine.spares(network.ip()));
     let spared = spared.map(|network| {
         let problem = format!(
@@ -139,7 +146,13 @@ fn remarks(engine: &Engine, ban: &Ban) -> Vec<Remark> {
         );
         remark(ban, ("spec.addresses", &problem), ExceptionReason::Failsafe)
     });
-    silent.into_iter().chain(spared).collect()
+    // The gravest last: that is the one a status shows.
+    silent.into_iter().chain(spared).chain(refused).collect()
+}
+
+/// Those of bans and doors.
+fn optional(chains: &BTreeSet<ChainName>) -> BTreeSet<&ChainName> {
+    chains.iter().filter(|chain| names::is_optional(chain)).collect()
 }
 
 fn is_single(network: &ipnetwork::IpNetwork) -> bool {
@@ -251,6 +264,25 @@ mod tests {
         assert_eq!(case.told(), [vec![silent], failsafe()].concat());
         let id = case.0.cluster().bans().next().unwrap().id.clone();
         case.change(Change::BanGone(id));
+        assert_eq!(case.told(), []);
+    }
+
+    #[test]
+    fn a_ban_whose_rules_the_kernel_refuses_says_so_until_it_takes_them_and_so_does_one_that_comes_later() {
+        let mut case = Case::new();
+        case.ban(json!({"addresses": ["198.51.100.1"]}));
+        let chains = case.0.ruleset().chains.keys();
+        let tail = chains.filter(|chain| chain.as_str().starts_with("b4_")).cloned().collect::<BTreeSet<_>>();
+        assert_eq!(tail.len(), 1);
+        let refused = ("spec".to_owned(), ExceptionReason::KernelRefused);
+        case.change(Change::Refused(tail));
+        assert_eq!(case.told(), std::slice::from_ref(&refused));
+        case.ban(json!({"addresses": ["198.51.100.2", "192.0.2.1"]}));
+        assert_eq!(case.told(), [failsafe(), vec![refused]].concat());
+        case.ban(json!({"addresses": ["2001:db8::1"]}));
+        assert_eq!(case.told(), [], "the other family's are not");
+        case.ban(json!({"addresses": ["198.51.100.1"]}));
+        case.change(Change::Refused(BTreeSet::new()));
         assert_eq!(case.told(), []);
     }
 

@@ -33,6 +33,7 @@ impl Telling {
     /// Puts what stands on the sheet, if that is anything new.
     pub(super) fn tell(&mut self, phase: Phase, reports: &Reports) {
         match phase {
+            Phase::Following if self.marks.are_adrift() => return,
             Phase::Following | Phase::Ended => {}
             Phase::Gathering | Phase::Adopting => return,
         }

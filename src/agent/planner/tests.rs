@@ -12,8 +12,9 @@ use podwall_ruleset::Digest;
 
 use super::*;
 use crate::agent::host::view::View;
-use crate::agent::input::Inputs;
+use crate::agent::input::{Input, Inputs};
 use crate::agent::node_report::marks::News;
+use crate::agent::work::Standing;
 use crate::telemetry::events::Events;
 
 struct Case {
@@ -262,8 +263,8 @@ async fn a_chain_the_kernel_refuses_shuts_its_pods_and_is_tried_again_later() {
     assert_eq!(case.telemetry.metrics.warnings.get(), 1);
     case.outcomes.send(Outcome::Done).unwrap();
     tokio::time::sleep(RETRY_REFUSED + TICK).await;
-    let Some(Work::Update { update, .. }) = case.work() else { panic!("no second try") };
-    assert!(update.delta.chains.contains_key(&chain));
+    let Some(Work::Wanted(wanted)) = case.work() else { panic!("no second try") };
+    assert!(wanted.ruleset.chains.contains_key(&chain));
 }
 
 #[tokio::test(start_paused = true)]
@@ -443,6 +444,25 @@ async fn a_version_is_told_as_standing_once_the_commit_after_it_came_back_well()
     case.outcomes.send(Outcome::Done).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(mark(&case).as_deref(), Some("10"), "it did not go through");
+    assert!(matches!(case.work(), Some(Work::Wanted(_))));
+    case.outcomes.send(Outcome::Done).unwrap();
+    case.turn().await;
+    assert_eq!(mark(&case).as_deref(), Some("20"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kernel_did_not_take_is_not_told_as_standing_while_the_next_try_is_waited_for() {
+    let case = following().await;
+    case.change(pod(1)).await;
+    reached(&case, 10).await;
+    case.turn().await;
+    assert!(case.work().is_some());
+    case.outcomes.send(Outcome::Undone).unwrap();
+    reached(&case, 20).await;
+    tokio::time::sleep(TICK * 2).await;
+    assert_eq!(mark(&case), Some(String::new()));
+    case.outcomes.send(Outcome::Lost).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(matches!(case.work(), Some(Work::Wanted(_))));
     case.outcomes.send(Outcome::Done).unwrap();
     case.turn().await;

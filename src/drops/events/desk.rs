@@ -19,6 +19,8 @@ const MOST: usize = 2048;
 const MOST_OF_ONE: usize = 8;
 /// What has been quiet for so long is forgotten, and counts anew.
 const FORGET: Duration = Duration::from_secs(600);
+/// How often it is looked for: a look walks through all, and a flood asks thousands of times a second.
+const SWEEP: Duration = Duration::from_secs(10);
 /// How soon the count of one that goes on is written first.
 const SOON: Duration = Duration::from_secs(10);
 /// Writes at once, and a second.
@@ -192,6 +194,8 @@ pub struct Desk {
     refilled: Instant,
     failures: u32,
     not_before: Instant,
+    /// When the quiet ones are looked for next.
+    sweep: Instant,
 }
 
 impl Desk {
@@ -207,6 +211,7 @@ impl Desk {
             refilled: now,
             failures: 0,
             not_before: now,
+            sweep: now + SWEEP,
         }
     }
 
@@ -223,7 +228,7 @@ impl Desk {
             self.count(&key, 1, report.record.at, now);
             return Noted::In(key);
         }
-        if self.series.len() >= MOST && !self.forget_one(now) {
+        if self.series.len() >= MOST && !self.forget_one() {
             return Noted::Full;
         }
         let event = Box::new(self.form.event(report, &key, &self.node, reverse));
@@ -378,6 +383,10 @@ impl Desk {
     }
 
     fn forget(&mut self, now: Instant) {
+        if now < self.sweep {
+            return;
+        }
+        self.sweep = now + SWEEP;
         let idle = |series: &Series| series.due.is_none() && now.duration_since(series.heard) > FORGET;
         let gone: Vec<Key> =
             self.series.iter().filter(|(_, series)| idle(series)).map(|(key, _)| key.clone()).collect();
@@ -385,8 +394,7 @@ impl Desk {
     }
 
     /// Makes room: the one that has been quiet for longest and owes nothing.
-    fn forget_one(&mut self, now: Instant) -> bool {
-        self.forget(now);
+    fn forget_one(&mut self) -> bool {
         let idle = self.series.iter().filter(|(_, series)| series.due.is_none());
         let oldest = idle.min_by_key(|(_, series)| series.heard).map(|(key, _)| key.clone());
         if let Some(key) = &oldest {

@@ -33,14 +33,14 @@ fn setup(metrics: &Arc<Metrics>, live: &Live) -> Setup {
 fn counts(packets: u64) -> Told {
     let chain = ChainName::new("i4_x").unwrap();
     let counter = Counter { chain, rule: RuleId(Digest::of(["deny"])), packets, bytes: packets * 60 };
-    let policy = PolicyId {
+    let policies = [PolicyKind::NetworkPolicy, PolicyKind::DomainPolicy].map(|kind| PolicyId {
         tier: Tier::Namespace,
         namespace: "shop".into(),
         name: "web-in".into(),
-        kind: PolicyKind::NetworkPolicy,
-    };
-    let counted =
-        Counted { tail: Tail::Policies(Direction::Ingress), policies: vec![policy], mode: Mode::Enforce };
+        kind,
+    });
+    let tail = Tail::Policies(Direction::Ingress);
+    let counted = Counted { tail, policies: policies.into(), mode: Mode::Enforce };
     Told::Counts(vec![(counter, counted)])
 }
 
@@ -75,7 +75,8 @@ async fn metrics_count_what_the_kernel_counts_from_our_start_on() {
     let page = metrics.page().unwrap();
     for line in [
         "podwall_dropped_packets_total{reason=\"policy\",direction=\"ingress\",mode=\"enforce\"} 15",
-        "podwall_policy_dropped_packets_total{policy_namespace=\"shop\",policy=\"web-in\",direction=\"ingress\"} 15",
+        "podwall_policy_dropped_packets_total{kind=\"NetworkPolicy\",policy_namespace=\"shop\",policy=\"web-in\",direction=\"ingress\"} 15",
+        "podwall_policy_dropped_packets_total{kind=\"DomainPolicy\",policy_namespace=\"shop\",policy=\"web-in\",direction=\"ingress\"} 15",
         "packet_drops_count{src=\"shop\",dst=\"shop\"} 1",
         "podwall_drop_records_total{result=\"told\"} 1",
     ] {

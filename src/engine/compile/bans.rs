@@ -59,11 +59,13 @@ fn digest(manner: &Manner) -> Digest {
 
 /// What the kernel takes: a manner whose chains it refuses cannot be enforced, and shall not keep others from being.
 pub fn enforceable(present: &Present, refused: &BTreeSet<ChainName>) -> Present {
-    let taken = |(manner, family, _): &&(Manner, Family, Kind)| {
-        let chains = [tail(manner, *family), sparing_chain(manner, *family)];
-        !chains.iter().any(|chain| refused.contains(chain))
-    };
+    let taken = |(manner, family, _): &&(Manner, Family, Kind)| !is_refused(manner, *family, refused);
     present.iter().filter(taken).cloned().collect()
+}
+
+/// Is a chain of the manner among the refused?
+pub fn is_refused(manner: &Manner, family: Family, refused: &BTreeSet<ChainName>) -> bool {
+    [tail(manner, family), sparing_chain(manner, family)].iter().any(|chain| refused.contains(chain))
 }
 
 fn sparing_chain(manner: &Manner, family: Family) -> ChainName {

@@ -169,6 +169,13 @@ pub fn is_audit(chain: &ChainName) -> bool {
     chain.only_audits() || matches!(prefix, Some("asi4" | "asi6" | "ase4" | "ase6"))
 }
 
+/// Is it a chain of a ban or of a guarded door? All else does without it, should the kernel refuse it: such bans are not
+/// asked, such doors are shut.
+pub fn is_optional(chain: &ChainName) -> bool {
+    let prefix = chain.as_str().split_once('_').map(|(prefix, _)| prefix);
+    matches!(prefix, Some("b4" | "b6" | "w4" | "w6" | "d4" | "d6"))
+}
+
 /// The rule that drops packets of no connection before anything else.
 pub fn strays_first(at: &ChainName) -> Rule {
     Rule { id: own_rule(at, "strays"), matches: Vec::new(), effect: Verdict::Jump(strays()).plain() }

@@ -1,19 +1,20 @@
 //! Bans and doors of Services, kept up to date: each change touches the addresses and doors it is about.
+mod behind;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use podwall_ruleset::{Chain, ChainName, Deadline, Family, Key, Protocol, Set, SetName, SetSpec, Value};
+use podwall_ruleset::{Chain, ChainName, Deadline, Family, Key, Set, SetName, SetSpec, Value};
 
 use crate::change::Change;
 use crate::compile::bans::{self, Present};
 use crate::compile::base::Barriers;
 use crate::compile::{exposures, names};
-use crate::model::ban::{Mode, Way};
 use crate::model::{Ban, BanId, Exposure, Named, NodeName, Pod, Service, Text};
 use crate::options::Options;
 use crate::recheck::Barred;
 use crate::resolve::bans::{Kind, Manner, Pen, Place, Spared, Touched, manners};
-use crate::resolve::exposures::{self as openings, Door, Guard, Knock};
+use crate::resolve::exposures::{self as openings, Door, Guard};
 
 use super::Engine;
 
@@ -79,72 +80,6 @@ impl State {
     /// Is the ban in force just now?
     pub(super) fn enforces(&self, ban: &BanId) -> bool {
         self.admitted.contains_key(ban)
-    }
-
-    /// The sets of bans that hold something, and who knows of their elements.
-    pub(super) fn sets(&self) -> BTreeMap<SetName, BannedSet<'_>> {
-        let of = |(manner, family, kind): &(Manner, Family, Kind)| {
-            let pen = self.pens.get(manner)?;
-            Some((bans::set(manner, *family, *kind).0, BannedSet { pen, kind: *kind }))
-        };
-        self.banned.iter().filter_map(of).collect()
-    }
-
-    /// The bans that hold an address in that direction.
-    pub(super) fn holders_of(&self, address: IpAddr, way: Way) -> BTreeSet<BanId> {
-        let pens = self.pens.iter().filter(|(manner, _)| manner.way == way);
-        pens.flat_map(|(_, pen)| pen.holders(address).cloned()).collect()
-    }
-
-    /// The bans of the manner whose tail the chain is.
-    pub(super) fn banned_at(
-        &self,
-        chain: &str,
-        source: IpAddr,
-        destination: IpAddr,
-    ) -> Option<(Mode, Vec<BanId>)> {
-        let family = Family::of(&source);
-        let (manner, pen) =
-            self.pens.iter().find(|(manner, _)| bans::tail(manner, family).as_str() == chain)?;
-        let banned = match manner.way {
-            Way::In => source,
-            Way::Out => destination,
-        };
-        Some((manner.mode, pen.holders(banned).cloned().collect()))
-    }
-
-    /// The Services with this door and that keeper.
-    pub(super) fn guarded_at(
-        &self,
-        chain: &str,
-        address: IpAddr,
-        (protocol, port): (Protocol, u16),
-    ) -> Option<(Mode, Vec<Named>)> {
-        let family = Family::of(&address);
-        let kept = |guard: &Guard| exposures::name(guard, family).as_str() == chain;
-        let mode = self.holders.keys().find(|(guard, _)| kept(guard)).map(|(guard, _)| guard.mode)?;
-        let here = [Door::Local(protocol, port), Door::At(address, protocol, port)];
-        let behind = |doors: &BTreeSet<(Door, Guard)>| {
-            doors.iter().any(|(door, guard)| here.contains(door) && kept(guard))
-        };
-        let services = self.doors.iter().filter(|(_, doors)| behind(doors));
-        Some((mode, services.map(|(service, _)| service.clone()).collect()))
-    }
-
-    /// Those whose manner has that tail.
-    pub(super) fn holders_in(&self, tail: &ChainName, address: IpAddr) -> BTreeSet<BanId> {
-        let family = Family::of(&address);
-        let pens = self.pens.iter().filter(|(manner, _)| bans::tail(manner, family) == *tail);
-        pens.flat_map(|(_, pen)| pen.holders(address).cloned()).collect()
-    }
-
-    /// The Services behind a door that this chain keeps.
-    pub(super) fn behind(&self, keeper: &ChainName, knock: &Knock) -> Vec<&Named> {
-        let family = Family::of(&knock.address);
-        let kept = |(door, guard): &(Door, Guard)| {
-            knock.is_at(door) && (*keeper == names::refused() || exposures::name(guard, family) == *keeper)
-        };
-        self.doors.iter().filter(|(_, doors)| doors.iter().any(kept)).map(|(service, _)| service).collect()
     }
 }
 

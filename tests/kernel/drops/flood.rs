@@ -71,7 +71,7 @@ fn ask_on(rig: &Rig, until: Instant) -> u32 {
 /// Once the agent has looked at the kernel's counters and sees so many, or never will.
 fn counted(agents: &Agents, policy: &str, wanted: u64) -> u64 {
     let name = format!(
-        "podwall_policy_dropped_packets_total{{policy_namespace=\"red\",policy=\"{policy}\",direction=\"ingress\"}}"
+        "podwall_policy_dropped_packets_total{{kind=\"NetworkPolicy\",policy_namespace=\"red\",policy=\"{policy}\",direction=\"ingress\"}}"
     );
     let until = Instant::now() + Duration::from_secs(20);
     while agents.metric("east", &name) < wanted && Instant::now() < until {

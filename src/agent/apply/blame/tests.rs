@@ -24,7 +24,7 @@ fn looks_at(name: &str) -> Rule {
     rule(vec![Match::In(Lookup::Address(Family::V4, Side::Source), set(name))], Verdict::Return)
 }
 
-/// forward -> (map) -> one | two; both jump to a shared chain; each looks at a set of its own.
+/// forward -> (map) -> one | two; both jump to a shared chain; each looks at a set of its own. forward -> a ban's.
 fn wanted() -> Ruleset {
     let mut map = Set::new(SetSpec { shape: Shape::Verdicts(Family::V4), size: None });
     for (last, target) in [(1, "one"), (2, "two")] {
@@ -36,16 +36,21 @@ fn wanted() -> Ruleset {
     let base = Some(Base { hook: Hook::Forward, priority: 0 });
     let regular = |rules| Arc::new(Chain { base: None, rules });
     let shared = || rule(Vec::new(), Verdict::Jump(chain("shared")));
+    let banned = rule(
+        vec![Match::In(Lookup::Address(Family::V4, Side::Source), set("who"))],
+        Verdict::Goto(chain("b4_x")),
+    );
     let plain = Set::new(SetSpec { shape: Shape::Addresses(Family::V4), size: None });
     Ruleset {
         chains: [
-            (chain("forward"), Arc::new(Chain { base, rules: vec![dispatch, looks_at("all")] })),
+            (chain("forward"), Arc::new(Chain { base, rules: vec![dispatch, looks_at("all"), banned] })),
             (chain("one"), regular(vec![shared(), looks_at("first")])),
             (chain("two"), regular(vec![shared(), looks_at("second")])),
             (chain("shared"), regular(Vec::new())),
+            (chain("b4_x"), regular(vec![looks_at("asked")])),
         ]
         .into(),
-        sets: ["all", "first", "second"]
+        sets: ["all", "first", "second", "who", "asked"]
             .into_iter()
             .map(|name| (set(name), Arc::new(plain.clone())))
             .chain([(set("in4"), Arc::new(map))])
@@ -68,6 +73,13 @@ fn a_refused_set_is_the_fault_of_the_chains_that_look_at_it() {
 fn a_refused_chain_is_the_fault_of_every_entry_that_reaches_it() {
     assert_eq!(blamed(Op::AddChain(chain("shared"), None)), ["one (it: EINVAL)", "two (it: EINVAL)"]);
     assert_eq!(blamed(Op::AddChain(chain("two"), None)), ["two (it: EINVAL)"]);
+}
+
+#[test]
+fn a_refused_chain_of_a_ban_is_that_bans_fault_alone_and_what_asks_for_bans_is_nobodys() {
+    assert_eq!(blamed(Op::AddChain(chain("b4_x"), None)), ["b4_x (it: EINVAL)"]);
+    assert_eq!(blamed(Op::AddElements(set("asked"), Vec::new())), ["b4_x (it: EINVAL)"]);
+    assert_eq!(blamed(Op::AddElements(set("who"), Vec::new())), Vec::<String>::new());
 }
 
 #[test]
