@@ -103,7 +103,7 @@ fn folder_of(demo: &Child) -> PathBuf {
 fn host() -> (bool, bool) {
     let said = |program: &str, words: &[&str]| {
         let output = Command::new(program).args(words).output();
-        output.map(|output| text(&output.stdout).into_owned()).unwrap_or_default()
+        output.map(|output| text(&output.stdout)).unwrap_or_default()
     };
     let lo = said("ip", &["addr", "show", "dev", "lo"]);
     (
