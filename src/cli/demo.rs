@@ -7,6 +7,9 @@ pub mod folder;
 pub mod interrupt;
 pub mod live;
 pub mod matrix;
+pub mod name_server;
+pub mod names;
+pub mod process;
 pub mod report;
 pub mod stage;
 pub mod story;
@@ -24,14 +27,15 @@ use self::folder::Folder;
 use self::interrupt::Interrupts;
 use self::live::{Fate, Live};
 use self::matrix::{Matrix, Reach};
+use self::names::{Props, Scene};
 use self::report::{Act, Report};
 use self::stage::Stage;
-use self::story::{CHAPTERS, CONNECTIONS, Chapter, QUESTIONS, Story, Try};
+use self::story::{CHAPTERS, CONNECTIONS, Chapter, NAMES, QUESTIONS, Story, Try};
 use super::explain::{self, target};
 use super::{CliError, CliResult, Exit, OutputFormat, output};
 use crate::agent::backend::Choice;
 
-pub use agents::Tethered;
+pub use process::Tethered;
 
 /// Try podwall on this machine: a small cluster of network namespaces, real packets, no traces
 #[derive(Debug, Args)]
@@ -39,8 +43,9 @@ pub use agents::Tethered;
     long_about = "Try podwall on this machine: a small cluster of network namespaces, real packets, no traces.\n\n\
         Two nodes, ten pods and three hosts outside are network namespaces of this machine. The agent of each node \
         watches a folder of manifests, exactly as `podwall agent --source` does. Everybody tries to reach everybody: \
-        without policies, with policies, and after two edits, one of which cuts a connection that is open. Needs root \
-        and Linux, no cluster and (with nftables) no other program. Takes a few seconds; the host's own network is not touched, and \
+        without policies, with policies, and after two edits, one of which cuts a connection that is open. Then a pod \
+        gets a name it may talk to, and its node a `podwall dns` (with nftables). Needs root and Linux, no cluster and \
+        (with nftables) no other program. Takes some seconds; the host's own network is not touched, and \
         nothing stays behind, even when the demo is killed.",
     after_help = "Examples:\n  \
         sudo podwall demo\n  \
@@ -116,10 +121,12 @@ fn write_manifests(place: &Path) -> CliResult {
         .iter()
         .take(2)
         .flat_map(|chapter| chapter.pages)
+        .chain([&NAMES])
         .try_for_each(|page| folder::save(place, page))?;
     let place = place.display();
     output::answer(&format!(
         "wrote the demo's manifests; try\n  podwall explain --from shop/web --to shop/db:5432 {place}\n  \
+         podwall explain --from guest/ana --to weather.example:443 {place}\n  \
          podwall render --node node-a {place}\n"
     ))?;
     Ok(Exit::Done)
@@ -143,6 +150,7 @@ fn play(families: Families, backend: Choice, mut report: Report) -> Result<bool,
     for (number, chapter) in CHAPTERS.iter().enumerate() {
         theatre.chapter(number, chapter, &mut report)?;
     }
+    report.named(CHAPTERS.len() + 1, theatre.names()?)?;
     report.explained(&theatre.answers()?)?;
     let complete = report.complete();
     drop(theatre);
@@ -187,6 +195,17 @@ impl Theatre {
         })?;
         self.tables.push((seen, expected));
         Ok(())
+    }
+
+    /// The scene about names; nothing that follows needs the tables to stay as they are.
+    fn names(&mut self) -> Result<Scene, CliError> {
+        if !self.agents.use_nftables() {
+            return Ok(Scene::NotShown(names::NEEDS_NFTABLES.to_owned()));
+        }
+        let Self { story, stage, folder, interrupts, .. } = self;
+        let scene = names::play(Props { story, stage, folder, interrupts })?;
+        self.agents.alive()?;
+        Ok(scene)
     }
 
     /// Saves the chapter's pages and waits until the nodes do what they say; answers how long that took at most.

@@ -10,19 +10,26 @@ use super::{CliError, CliResult, Exit};
 use crate::dns::{self, DnsError, Settings};
 use crate::telemetry::log::{self, LogFormat};
 
-/// See the DNS queries of pods that may use names, and have addresses opened before they are answered
+/// Answer the DNS queries of pods that may use names, once their addresses are open
 #[derive(Debug, Args)]
 #[command(
-    long_about = "See the DNS queries of pods that may use names, and have addresses opened before they are answered.\n\n\
+    long_about = "Answer the DNS queries of pods that may use names, once their addresses are open.\n\n\
         Runs beside `podwall agent` on each node, as a process of its own. Queries of pods that a DomainPolicy selects \
         are taken here (table `inet podwall_dns`), asked of the very server they were sent to, and answered once the \
-        kernel holds the addresses for the pod that asked. When this process dies, queries go to their servers \
-        directly within three seconds, and nothing new is opened.\n\n\
+        kernel holds the addresses for the pod that asked. Names that no policy lists are \
+        answered too, and open nothing. When this process dies, queries go to their servers directly at once, when it \
+        hangs within three seconds; nothing new is opened then. An address stays open twice as long as its answer may \
+        be cached; for new connections only, those that are open stay.\n\n\
+        The flags --dns-proxy-* and --state-dir must be those of the agent.\n\n\
         Needs CAP_NET_ADMIN in the host's network namespace. Logs go to standard error; RUST_LOG chooses what is \
         told (podwall=debug).",
     after_long_help = "Endpoints at --listen:\n  \
         /metrics   counters and gauges, named podwall_dns_*\n  \
-        /healthz   200 while it lives"
+        /healthz   200 while it lives\n\n\
+        Examples:\n  \
+        sudo podwall dns                       (beside an agent on this node)\n  \
+        sudo podwall dns --shortest 300        (for pods that keep addresses longer than they may)\n  \
+        sudo podwall domains                   (what came of it)"
 )]
 pub struct Dns {
     #[command(flatten)]

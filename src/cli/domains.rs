@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -38,7 +38,7 @@ pub struct Domains {
 
 /// One address of one name, or a name without any.
 #[derive(Debug, Serialize)]
-struct Row {
+pub struct Row {
     pod: String,
     name: String,
     queries: u64,
@@ -56,9 +56,8 @@ struct Row {
 impl Domains {
     /// Runs it.
     pub fn run(self) -> CliResult {
-        let mut entries = self.ask()?;
-        entries.retain(|entry| self.pod.as_ref().is_none_or(|pod| *pod == entry.pod));
-        let rows = rows(entries, &hits());
+        let mut rows = seen(&self.state_dir)?;
+        rows.retain(|row| self.pod.as_ref().is_none_or(|pod| *pod == row.pod));
         match self.output {
             OutputFormat::Json => output::answer_json(&rows)?,
             OutputFormat::Text if rows.is_empty() => {
@@ -68,19 +67,21 @@ impl Domains {
         }
         Ok(Exit::Done)
     }
+}
 
-    fn ask(&self) -> Result<Vec<Entry>, CliError> {
-        let socket = self.state_dir.join(SOCKET);
-        let doing = format!("asking the DNS proxy at {} (is podwall dns running?)", socket.display());
-        let talk = || -> io::Result<Vec<Entry>> {
-            let mut stream = UnixStream::connect(&socket)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            serde_json::from_str(&text).map_err(io::Error::other)
-        };
-        talk().map_err(|error| CliError::io(doing, error))
-    }
+/// All there is to tell, asked of the proxy that keeps its socket there, and of the kernel.
+pub fn seen(state_dir: &Path) -> Result<Vec<Row>, CliError> {
+    let socket = state_dir.join(SOCKET);
+    let doing = format!("asking the DNS proxy at {} (is podwall dns running?)", socket.display());
+    let talk = || -> io::Result<Vec<Entry>> {
+        let mut stream = UnixStream::connect(&socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        serde_json::from_str(&text).map_err(io::Error::other)
+    };
+    let entries = talk().map_err(|error| CliError::io(doing, error))?;
+    Ok(rows(entries, &hits()))
 }
 
 /// Packets that met each pair; none where the kernel does not tell.
@@ -121,7 +122,8 @@ fn rows(entries: Vec<Entry>, hits: &BTreeMap<(IpAddr, IpAddr), u64>) -> Vec<Row>
     rows
 }
 
-fn table(rows: &[Row]) -> String {
+/// For people.
+pub fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     let mut last = None;
     for row in rows {
@@ -135,13 +137,18 @@ fn table(rows: &[Row]) -> String {
             };
             let nearest =
                 row.nearest.as_ref().map(|nearest| format!(" (nearest: {nearest})")).unwrap_or_default();
-            let asked = paint(FAINT, format!("asked {} times", row.queries));
+            let asked = paint(FAINT, format!("asked {}", counted(row.queries, "time")));
             let _ = writeln!(text, "{} {} {outcome}{nearest}  {asked}", row.pod, paint(NAME, &row.name));
         }
         if let (Some(address), Some(left), Some(packets)) = (row.address, row.seconds_left, row.packets) {
-            let _ = writeln!(text, "    {address:<39} {left:>6} s  {packets} packets");
+            let packets = counted(packets, "packet");
+            let _ = writeln!(text, "    {address:<39} {left:>6} s  {packets}");
         }
         last = this;
     }
     text
+}
+
+fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

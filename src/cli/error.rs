@@ -12,8 +12,8 @@ use podwall_ruleset::BackendError;
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for explain: allowed
-  1    the answer is no: explain says blocked, a demo probe disagrees with the policies, nothing bans the
-       address, a node did not answer
+  1    the answer is no: explain says blocked, a demo probe disagrees with the
+       policies, nothing bans the address, a node did not answer
   2    wrong arguments, or a manifest that cannot be read
   3    a privilege is missing
   4    this kernel lacks something podwall needs

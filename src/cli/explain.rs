@@ -23,11 +23,14 @@ pub use target::Target;
     long_about = "Say whether one end may reach the other, and which policy and rule decide it.\n\n\
         A connection needs two yes: egress at the sender, ingress at the receiver. For each end the answer names the \
         rule that allowed it, or the policies that isolate the pod and the rule that came closest to allowing it. \
-        Services are translated before policies are asked, so name the pod behind the Service and the pod's own port.",
+        Services are translated before policies are asked, so name the pod behind the Service and the pod's own port.\n\n\
+        A domain name is judged as if the sender had just asked for it; an address, as if it had not. What pods have \
+        learned by now is for `podwall domains`, on their node.",
     after_help = "Examples:\n  \
         podwall explain --from shop/web --to shop/db:5432 manifests/\n  \
         podwall explain --from 203.0.113.7 --to shop/web:443\n  \
         podwall explain --from shop/web --to [2001:db8::53]:53/udp --kubeconfig ~/.kube/config\n  \
+        podwall explain --from shop/web --to api.example.com:443 manifests/\n  \
         podwall explain --from shop/web --to shop/api            (without a port: ping)\n\n\
         Exits 0 when allowed and 1 when blocked."
 )]
@@ -35,7 +38,7 @@ pub struct Explain {
     /// Who sends: NAMESPACE/POD or an address
     #[arg(long, value_name = "FROM", value_parser = target::end)]
     from: End,
-    /// Who receives: NAMESPACE/POD or an address, with :PORT[/tcp|udp|sctp]; IPv6 with a port in brackets
+    /// Who receives: NAMESPACE/POD, an address or a domain name, with :PORT[/tcp|udp|sctp]; IPv6 with a port in brackets
     #[arg(long, value_name = "TO", value_parser = target::target)]
     to: Target,
     /// For people or for programs

@@ -83,6 +83,9 @@ impl Init {
             ports: self.listening_ports.as_deref(),
             extra: self.extra.as_deref(),
         };
+        if told.hosts.is_none() {
+            return Err(CliError::Usage(format!("no name is given: --hosts, or {HOSTS} in the environment")));
+        }
         let spec = told.spec(LabelSelector::default()).map_err(CliError::Usage)?;
         let mut order = Order { resolvers: self.resolvers()?, ..Order::default() };
         for rule in &spec.egress {

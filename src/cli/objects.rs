@@ -63,9 +63,7 @@ impl ObjectSource {
 impl World {
     /// Takes in the manifests of a file, a folder, or standard input (`-`).
     pub fn read(&mut self, path: &Path) -> Result<(), CliError> {
-        let manifests =
-            if path == Path::new("-") { standard_input()? } else { manifests::read(path).map_err(unread)? };
-        manifests.iter().try_for_each(|manifest| self.take_once(manifest)).map_err(unread)
+        read_all(path)?.iter().try_for_each(|manifest| self.take_once(manifest)).map_err(unread)
     }
 
     /// The same object twice does no harm; two objects under one name do: the agent would take the first.
@@ -101,6 +99,11 @@ impl World {
             Err(warning) => self.warnings.push(warning),
         }
     }
+}
+
+/// The manifests of a file, a folder, or standard input (`-`).
+pub fn read_all(path: &Path) -> Result<Vec<Manifest>, CliError> {
+    if path == Path::new("-") { standard_input() } else { manifests::read(path).map_err(unread) }
 }
 
 fn now() -> Deadline {

@@ -10,12 +10,12 @@ use super::{CliError, CliResult, Exit};
 use crate::operator::{self, OperatorError, Settings};
 use crate::telemetry::log::{self, LogFormat};
 
-/// Tell on bans and exposures what the nodes report
+/// Tell on bans, exposures and DomainPolicies what the nodes report
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Tell on bans and exposures what the nodes report.\n\n\
-        Reads the NodeReports that agents write, and sets conditions and counts on Bans and ServiceExposures: enforced \
-        on 37 of 37 nodes, the last error with its node and field. Deletes bans whose time is over. One replica leads \
+    long_about = "Tell on bans, exposures and DomainPolicies what the nodes report.\n\n\
+        Reads the NodeReports that agents write, and sets conditions and counts on Bans, ServiceExposures \
+        and DomainPolicies: enforced on 37 of 37 nodes, the last error with its node and field. Deletes bans whose time is over. One replica leads \
         at a time, by a Lease; a second one waits. Agents enforce without it.\n\n\
         Logs go to standard error; RUST_LOG chooses what is told (podwall=debug).",
     after_long_help = "Endpoints at --listen:\n  \

@@ -84,13 +84,13 @@ impl PlanFlags {
 /// Where the DNS proxy of a node listens; the agent and the proxy must be told the same.
 #[derive(Debug, Clone, Args)]
 pub struct DnsProxyFlags {
-    /// IPv4 address of the node's DNS proxy
+    /// IPv4 address of the node's DNS proxy, put on the loopback interface; the same for agent and proxy
     #[arg(long, value_name = "ADDR", default_value_t = crate::dns::ADDRESS_V4)]
     dns_proxy_v4: Ipv4Addr,
-    /// IPv6 address of the node's DNS proxy
+    /// IPv6 address of the node's DNS proxy; likewise
     #[arg(long, value_name = "ADDR", default_value_t = crate::dns::ADDRESS_V6)]
     dns_proxy_v6: Ipv6Addr,
-    /// Ports of the node's DNS proxy, one for each server that pods may ask
+    /// Ports of the node's DNS proxy, one for each server that pods may ask; likewise
     #[arg(long, value_name = "FIRST-LAST", default_value = "15300-15555", value_parser = ports)]
     dns_proxy_ports: PortRange,
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 
 use clap::{Args, ValueEnum};
 use podwall_engine::model::ban::Mode;
+use podwall_engine::readers::{self, Book};
 use podwall_engine::{Engine, NodeName, Plan};
 use podwall_iptables::Listing;
 use podwall_ruleset::Ruleset;
@@ -18,10 +19,12 @@ use super::{CliError, CliResult, Exit, output};
 #[command(
     long_about = "Print the ruleset a node gets, without touching any kernel.\n\n\
         The same input always gives the same bytes, so two renders can be compared with diff(1). What could not be \
-        understood is told on standard error and isolates what it is about.",
+        understood is told on standard error and isolates what it is about. Sets of what pods learn for domain names \
+        are empty, as on a node where nobody has asked yet; lines at the top say whose they are.",
     after_help = "Examples:\n  \
         podwall render manifests/ --node worker-1\n  \
         kubectl get no,ns,po,netpol -A -o yaml | podwall render - --all-nodes\n  \
+        kubectl get no,ns,po,svc,netpol,domainpolicies -A -o yaml | podwall render - --all-nodes\n  \
         podwall render manifests/ --node worker-1 --backend iptables\n  \
         podwall render --node worker-1 | diff - <(podwall render --node worker-1 manifests/)"
 )]
@@ -94,17 +97,18 @@ impl Render {
         let world = self.objects.load()?;
         let nodes = self.nodes(&world)?;
         let options = self.planning.options();
-        let plans: Vec<(NodeName, Plan)> = nodes
+        let plans: Vec<Page> = nodes
             .into_iter()
             .map(|node| {
                 let plan = Engine::plan(&world.cluster, &node, &options);
-                (node, plan)
+                let book = readers::of_node(&world.cluster, &node, &options);
+                Page { node, plan, book }
             })
             .collect();
         output::warn(&world.warnings);
         match self.format {
             Format::Text => {
-                let all = plans.iter().map(|(node, plan)| listing(node, plan, self.backend));
+                let all = plans.iter().map(|page| listing(page, self.backend));
                 output::answer(&all.collect::<Result<String, _>>()?)?;
             }
             Format::Json => output::answer_json(&document(&world, &plans, self.backend)?)?,
@@ -131,18 +135,31 @@ impl Render {
     }
 }
 
-fn listing(node: &NodeName, plan: &Plan, language: Language) -> Result<String, CliError> {
-    let conditions: String = plan.conditions.iter().map(|condition| format!("# {condition}\n")).collect();
-    Ok(format!("# node {node}\n{conditions}{}", language.text(&plan.ruleset)?))
+/// What there is to print of a node.
+struct Page {
+    node: NodeName,
+    plan: Plan,
+    book: Book,
 }
 
-fn document(world: &World, plans: &[(NodeName, Plan)], language: Language) -> Result<Value, CliError> {
+fn listing(Page { node, plan, book }: &Page, language: Language) -> Result<String, CliError> {
+    let conditions: String = plan.conditions.iter().map(|condition| format!("# {condition}\n")).collect();
+    let names = book.lists.iter().map(|(list, names)| {
+        let policies: Vec<&str> = names.policies.iter().map(String::as_str).collect();
+        let (patterns, policies) = (names.patterns.join(", "), policies.join(", "));
+        format!("# d4_{list}, d6_{list}: what pods learn for {patterns} ({policies})\n")
+    });
+    let names: String = names.collect();
+    Ok(format!("# node {node}\n{conditions}{names}{}", language.text(&plan.ruleset)?))
+}
+
+fn document(world: &World, plans: &[Page], language: Language) -> Result<Value, CliError> {
     let warnings: Vec<String> = world.warnings.iter().map(ToString::to_string).collect();
-    let nodes = plans.iter().map(|(node, plan)| node_document(node, plan, language));
+    let nodes = plans.iter().map(|page| node_document(page, language));
     Ok(json!({ "nodes": nodes.collect::<Result<Vec<Value>, _>>()?, "warnings": warnings }))
 }
 
-fn node_document(node: &NodeName, plan: &Plan, language: Language) -> Result<Value, CliError> {
+fn node_document(Page { node, plan, book }: &Page, language: Language) -> Result<Value, CliError> {
     let chains = plan.origins.chains.iter().map(|(chain, origin)| {
         let policies: Vec<String> = origin.policies.iter().map(ToString::to_string).collect();
         let mode = match origin.mode {
@@ -168,6 +185,8 @@ fn node_document(node: &NodeName, plan: &Plan, language: Language) -> Result<Val
         "node": node.to_string(),
         "chains": chains.collect::<Vec<_>>(),
         "rules": rules.collect::<Vec<_>>(),
+        "names": book.lists,
+        "readers": book.readers,
         "conditions": plan.conditions.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     if let (Value::Object(all), Value::Object(texts)) = (&mut document, language.texts(&plan.ruleset)?) {

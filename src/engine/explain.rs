@@ -5,6 +5,7 @@
 mod audit;
 mod barrier;
 mod blame;
+mod named;
 mod nearest;
 mod words;
 
@@ -21,6 +22,7 @@ use crate::cluster::Cluster;
 use crate::compile::names;
 use crate::engine::Engine;
 use crate::model::ban::Mode;
+use crate::model::domain::DomainName;
 use crate::model::{Direction, Network, Node, NodeName, Pod, Text};
 use crate::options::Options;
 use crate::plan::{self, Plan, RuleOrigin};
@@ -38,6 +40,8 @@ pub enum End {
     Pod(Text, Text),
     /// An address: a pod's, a node's, or anybody's.
     Address(IpAddr),
+    /// Whatever a domain name has, to those who ask for it; nobody sends from a name.
+    Name(DomainName),
 }
 
 /// The question.
@@ -122,6 +126,7 @@ struct Party<'c> {
     pod: Option<&'c Arc<Pod>>,
     node: Option<&'c Node>,
     address: IpAddr,
+    domain: Option<&'c DomainName>,
 }
 
 impl Party<'_> {
@@ -140,10 +145,11 @@ impl Party<'_> {
     }
 
     fn name(&self) -> String {
-        match (self.pod, self.node) {
-            (Some(pod), _) => format!("{pod} ({})", self.address),
-            (None, Some(node)) => format!("node {} ({})", node.name, self.address),
-            (None, None) => self.address.to_string(),
+        match (self.domain, self.pod, self.node) {
+            (Some(name), ..) => name.to_string(),
+            (None, Some(pod), _) => format!("{pod} ({})", self.address),
+            (None, None, Some(node)) => format!("node {} ({})", node.name, self.address),
+            (None, None, None) => self.address.to_string(),
         }
     }
 }
@@ -151,6 +157,10 @@ impl Party<'_> {
 /// Answers one question from what is known of the cluster.
 pub fn explain(cluster: &Cluster, options: &Options, query: &Query) -> Result<Explanation, Unanswerable> {
     let (from, to) = parties(cluster, query)?;
+    let supposed =
+        to.domain.zip(from.governed()).and_then(|(name, pod)| named::supposing(cluster, pod, name));
+    let listed = supposed.is_some();
+    let cluster = supposed.as_ref().unwrap_or(cluster);
     let case = Case { cluster, options, from, to, transport: query.transport };
     let (egress, ingress) = (case.egress(), case.ingress());
     let barrier = case.barrier();
@@ -162,7 +172,9 @@ pub fn explain(cluster: &Cluster, options: &Options, query: &Query) -> Result<Ex
         to: case.to.name(),
         transport: describe_transport(query.transport),
         allowed,
-        note: case.note(barrier.is_none() && egress.is_none() && ingress.is_none()),
+        note: case
+            .note(barrier.is_none() && egress.is_none() && ingress.is_none())
+            .or_else(|| case.proviso(listed && allowed)),
         barrier,
         egress,
         ingress,
@@ -242,7 +254,12 @@ impl Case<'_> {
             Direction::Ingress => &self.from,
             Direction::Egress => &self.to,
         };
-        nearest::Asked { pod: party.governed(), address: party.address, transport: self.transport }
+        nearest::Asked {
+            pod: party.governed(),
+            address: party.address,
+            name: party.domain,
+            transport: self.transport,
+        }
     }
 
     fn decided(&self, plan: &Plan, matched: &BTreeSet<RuleId>, direction: Direction) -> Option<Decided> {
@@ -259,6 +276,12 @@ impl Case<'_> {
             rule: words::place(&policy, direction, origin.index),
             text: describe_rule(rule, direction),
         })
+    }
+
+    /// A name is open only to those who asked for it.
+    fn proviso(&self, by_name: bool) -> Option<String> {
+        let pod = self.from.governed().filter(|_| by_name)?;
+        Some(named::proviso(self.cluster, pod, self.options))
     }
 
     fn note(&self, nobody_asked: bool) -> Option<String> {
@@ -297,7 +320,7 @@ fn with_open_egress(ruleset: &Ruleset, sender: IpAddr) -> Ruleset {
     open.ruleset().clone()
 }
 
-fn parties<'c>(cluster: &'c Cluster, query: &Query) -> Result<(Party<'c>, Party<'c>), Unanswerable> {
+fn parties<'c>(cluster: &'c Cluster, query: &'c Query) -> Result<(Party<'c>, Party<'c>), Unanswerable> {
     let (from, to) = (addresses(cluster, &query.from)?, addresses(cluster, &query.to)?);
     let icmp = |family| match query.transport.protocol() {
         Protocol::ICMP => family == Family::V4,
@@ -315,6 +338,7 @@ fn spoken(end: &End) -> String {
     match end {
         End::Pod(namespace, name) => format!("{namespace}/{name}"),
         End::Address(address) => address.to_string(),
+        End::Name(name) => name.to_string(),
     }
 }
 
@@ -325,6 +349,7 @@ fn find<'c>(cluster: &'c Cluster, namespace: &str, name: &str) -> Option<&'c Arc
 fn addresses(cluster: &Cluster, end: &End) -> Result<Vec<IpAddr>, Unanswerable> {
     match end {
         End::Address(address) => Ok(vec![*address]),
+        End::Name(_) => Ok(named::STAND_INS.to_vec()),
         End::Pod(namespace, name) => {
             let pod = find(cluster, namespace, name)
                 .ok_or_else(|| Unanswerable::NoPod(namespace.clone(), name.clone()))?;
@@ -336,11 +361,16 @@ fn addresses(cluster: &Cluster, end: &End) -> Result<Vec<IpAddr>, Unanswerable> 
     }
 }
 
-fn party<'c>(cluster: &'c Cluster, end: &End, address: IpAddr) -> Party<'c> {
+fn party<'c>(cluster: &'c Cluster, end: &'c End, address: IpAddr) -> Party<'c> {
     let pod = match end {
         End::Pod(namespace, name) => find(cluster, namespace, name),
         End::Address(address) => cluster.owner(*address),
+        End::Name(_) => None,
+    };
+    let domain = match end {
+        End::Name(name) => Some(name),
+        End::Pod(..) | End::Address(_) => None,
     };
     let node = cluster.nodes().find(|node| node.addresses.contains(&address));
-    Party { pod, node, address }
+    Party { pod, node, address, domain }
 }

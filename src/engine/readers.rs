@@ -56,6 +56,12 @@ pub enum PrivateAnswers {
     Allow,
 }
 
+/// The book of a node, from scratch.
+pub fn of_node(cluster: &Cluster, node: &NodeName, options: &Options) -> Book {
+    let local = cluster.addresses().filter(|(_, pod)| resolve::local(pod, node));
+    book(cluster, local.map(|(address, _)| address), node, options)
+}
+
 /// The book of a node, whose pods have these addresses.
 pub(crate) fn book(
     cluster: &Cluster,

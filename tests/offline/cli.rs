@@ -20,7 +20,9 @@ fn json(text: &str) -> Value {
 
 #[test]
 fn every_subcommand_teaches_itself_and_says_its_examples() {
-    for command in ["demo", "render", "explain", "teardown", "agent", "tail"] {
+    for command in
+        ["demo", "render", "explain", "teardown", "agent", "dns", "domains", "init", "import", "tail"]
+    {
         let help = run(SHOP, &format!("{command} --help"));
         assert_eq!((help.code, help.err.as_str()), (0, ""), "{command}");
         assert!(help.out.contains("Examples:"), "{command} shows no example");

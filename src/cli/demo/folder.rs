@@ -34,6 +34,13 @@ impl Folder {
         self.0.join("manifests")
     }
 
+    /// What the processes of a node keep for themselves.
+    pub fn of_node(&self, node: &str) -> Result<PathBuf, CliError> {
+        let own = self.0.join(node);
+        fs::create_dir_all(&own).map_err(|error| CliError::io("making a node's folder", error))?;
+        Ok(own)
+    }
+
     /// Writes a page for the agents.
     pub fn save(&self, page: &Page) -> Result<(), CliError> {
         save(&self.manifests(), page)

@@ -51,7 +51,7 @@ impl Cell {
     }
 
     /// One character and its weight: open, blocked, only one family open, or not probed.
-    const fn glyph(&self) -> (&'static str, Style) {
+    pub const fn glyph(&self) -> (&'static str, Style) {
         match (self.ipv4, self.ipv6) {
             (None, None) => ("-", FAINT),
             (Some(Reach::Open), None | Some(Reach::Open)) | (None, Some(Reach::Open)) => ("✓", GOOD),
@@ -98,6 +98,11 @@ pub struct Agreement {
 }
 
 impl Agreement {
+    /// Both together.
+    pub const fn and(self, other: Self) -> Self {
+        Self { agreed: self.agreed + other.agreed, probes: self.probes + other.probes }
+    }
+
     /// Every probe ended as expected.
     pub const fn complete(self) -> bool {
         self.agreed == self.probes

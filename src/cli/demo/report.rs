@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::live::Fate;
 use super::matrix::{self, Agreement, Frame, Matrix, Picture};
+use super::names::{Played, Scene, Step};
 use super::story::{Chapter, Home, Story};
-use crate::cli::output::{self, BAD, FAINT, GOOD, HEAD, NAME, paint};
-use crate::cli::{CliError, OutputFormat, explain};
+use crate::cli::output::{self, BAD, FAINT, GOOD, HEAD, NAME, NOTE, paint};
+use crate::cli::{CliError, OutputFormat, domains, explain};
 
 /// The telling so far.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Report {
     agreement: Agreement,
     cut_as_expected: bool,
     chapters: Vec<Value>,
+    names: Value,
     explanations: Vec<Value>,
 }
 
@@ -59,6 +61,7 @@ impl Report {
             agreement: Agreement { agreed: 0, probes: 0 },
             cut_as_expected: true,
             chapters: Vec::new(),
+            names: Value::Null,
             explanations: Vec::new(),
         }
     }
@@ -84,8 +87,7 @@ impl Report {
     /// A chapter has passed.
     pub fn act(&mut self, act: &Act<'_>) -> Result<(), CliError> {
         let agreement = act.seen.agreement(act.expected);
-        self.agreement.agreed += agreement.agreed;
-        self.agreement.probes += agreement.probes;
+        self.agreement = self.agreement.and(agreement);
         self.cut_as_expected &= as_expected(&act.fates);
         let picture =
             Picture { frame: act.frame, seen: act.seen, expected: act.expected, before: act.before };
@@ -102,6 +104,30 @@ impl Report {
         self.tell(&format!("{}\n", agreed(agreement)))?;
         act.fates.iter().try_for_each(|fate| self.tell(&told(fate)))?;
         self.chapters.push(document(act, agreement));
+        Ok(())
+    }
+
+    /// The scene about names has passed.
+    pub fn named(&mut self, number: usize, scene: Scene) -> Result<(), CliError> {
+        self.tell(&format!("\n{}\n", paint(HEAD, format!("{number}. A name instead of an address"))))?;
+        match scene {
+            Scene::NotShown(why) => {
+                self.tell(&format!("{} {why}.\n", paint(NOTE.bold(), "Not shown:")))?;
+                self.names = json!({ "notShown": why });
+            }
+            Scene::Played(played) => {
+                let steps = played.steps();
+                let sum = steps.fold(Agreement::default(), |sum, step| sum.and(step.agreement));
+                self.agreement = self.agreement.and(sum);
+                self.tell(&told_names(&played))?;
+                self.tell(&format!("{}\n", agreed(sum)))?;
+                self.names = json!({
+                    "inForceAfterMs": played.in_force.as_millis(),
+                    "steps": played.steps().collect::<Vec<_>>(),
+                    "domains": played.domains,
+                });
+            }
+        }
         Ok(())
     }
 
@@ -126,6 +152,7 @@ impl Report {
             OutputFormat::Text => Ok(()),
             OutputFormat::Json => output::answer_json(&json!({
                 "chapters": self.chapters,
+                "names": self.names,
                 "explanations": self.explanations,
                 "probes": self.agreement.probes,
                 "agreed": self.agreement.agreed,
@@ -155,6 +182,33 @@ fn told(fate: &Fate) -> String {
         None => paint(GOOD, "carries on: still allowed, it never noticed"),
     };
     format!("open connection {}: {exchanges} exchanges, {outcome}\n", paint(NAME, connection))
+}
+
+fn told_names(played: &Played) -> String {
+    let within = paint(HEAD, format!("{} ms", played.in_force.as_millis()));
+    let steps = |steps: &[Step]| steps.iter().map(told_step).collect::<String>();
+    format!(
+        "guest/ana may talk to weather.example on port 443 and to nothing else. kube-system/dns is a name server;\n\
+         podwall dns runs on node-a, and sees ana's queries and their answers.\n\
+         In force within {within} of saving the file.\n\n\
+         guest/ana ...\n{}\n{}\n{}\n{}\n{}\n",
+        steps(&played.before),
+        paint(HEAD, "$ podwall domains"),
+        domains::table(&played.domains),
+        paint(HEAD, "podwall dns is killed. guest/ana ..."),
+        steps(&played.after),
+    )
+}
+
+fn told_step(step: &Step) -> String {
+    let (glyph, style) = step.seen.glyph();
+    let sign = match step.agreement.complete() {
+        true => paint(style, format!(" {glyph} ")),
+        false => paint(style.invert().bold(), format!("!{glyph}!")),
+    };
+    let took =
+        step.answered_after_ms.map(|ms| format!("  {}", paint(FAINT, format!("(answered in {ms:.1} ms)"))));
+    format!(" {sign} {}{}\n", step.told, took.unwrap_or_default())
 }
 
 fn agreed(agreement: Agreement) -> String {

@@ -13,6 +13,7 @@ use podwall_ruleset::evaluate::{Decision, evaluate};
 use podwall_ruleset::packet::{Packet, Transport};
 
 use super::matrix::{Column, Frame, Matrix, Reach};
+use super::name_server;
 use crate::cli::CliError;
 use crate::cli::objects::World;
 use crate::manifests;
@@ -59,6 +60,11 @@ pub const CHAPTERS: [Chapter; 3] = [
     },
 ];
 
+/// What the scene about names adds.
+pub const NAMES: Page = ("names.yaml", include_str!("story/names.yaml"));
+/// The pod that is the cluster's name server.
+pub const NAME_SERVER: &str = "kube-system/dns";
+
 /// Pods in the order of the tables.
 const PODS: [&str; 10] = [
     "shop/web",
@@ -68,7 +74,7 @@ const PODS: [&str; 10] = [
     "shop/worker",
     "ops/prometheus",
     "ops/grafana",
-    "kube-system/dns",
+    NAME_SERVER,
     "guest/ana",
     "guest/bob",
 ];
@@ -90,7 +96,7 @@ const DOORS: [(&str, Protocol, u16); 11] = [
     ("shop/kv", Protocol::Tcp, 7003),
     ("ops/prometheus", Protocol::Tcp, 9090),
     ("ops/grafana", Protocol::Tcp, 3000),
-    ("kube-system/dns", Protocol::Udp, 53),
+    (NAME_SERVER, Protocol::Udp, name_server::PORT),
     ("guest/ana", Protocol::Tcp, 8080),
     ("bank", Protocol::Tcp, 443),
 ];

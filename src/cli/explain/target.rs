@@ -1,8 +1,10 @@
-//! The grammar of `--from` and `--to`: `namespace/pod` or an address, and `:port[/protocol]`.
+//! The grammar of `--from` and `--to`: `namespace/pod` or an address, of `--to` a domain name too, and
+//! `:port[/protocol]`.
 use std::net::IpAddr;
 
 use podwall_engine::explain::End;
 use podwall_engine::model::Text;
+use podwall_engine::model::domain::DomainName;
 use podwall_ruleset::packet::Transport;
 
 /// Where to, and what is sent; no transport means ping.
@@ -30,15 +32,33 @@ pub fn end(text: &str) -> Result<End, String> {
 
 /// An end with `:port[/protocol]`; IPv6 with a port needs brackets.
 pub fn target(text: &str) -> Result<Target, String> {
-    if let Ok(end) = end(text) {
+    if let Ok(end) = receiver(text) {
         return Ok(Target { end, transport: None });
     }
-    let (who, port) =
-        text.rsplit_once(':').ok_or("expected NAMESPACE/POD or an address, then :PORT[/PROTOCOL]")?;
+    let (who, port) = text
+        .rsplit_once(':')
+        .ok_or("expected NAMESPACE/POD, an address or a domain name, then :PORT[/PROTOCOL]")?;
     if who.contains(':') && !who.starts_with('[') {
         return Err(format!("write an IPv6 address with a port in brackets: [{who}]:{port}"));
     }
-    Ok(Target { end: end(who)?, transport: Some(transport(port)?) })
+    Ok(Target { end: receiver(who)?, transport: Some(transport(port)?) })
+}
+
+fn receiver(text: &str) -> Result<End, String> {
+    match domain(text) {
+        Some(name) => Ok(End::Name(name)),
+        None => end(text).map_err(|_| "expected NAMESPACE/POD, an address or a domain name".to_owned()),
+    }
+}
+
+/// Two labels or more; the last is no number, as those of addresses are (RFC 3696, section 2).
+fn domain(text: &str) -> Option<DomainName> {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let labels = text.split('.').all(|label| !label.is_empty() && label.chars().all(legal));
+    let name = text.contains('.') && labels && !last.chars().all(|c| c.is_ascii_digit());
+    name.then(|| DomainName::new(text))
 }
 
 /// What names may hold (RFC 1123; a namespace has no dots), so that a slip is not looked up as a pod.
@@ -94,6 +114,20 @@ mod tests {
             Ok(Target { end: End::Address("fd00::1".parse().unwrap()), transport: Some(Transport::Sctp(9)) })
         );
         assert_eq!(target("shop/web"), Ok(Target { end: pod("shop", "web"), transport: None }));
+    }
+
+    #[test]
+    fn a_name_has_two_labels_and_can_only_be_reached() {
+        let name = |text| End::Name(DomainName::new(text));
+        assert_eq!(
+            target("api.example.com:443"),
+            Ok(Target { end: name("api.example.com"), transport: tcp(443) })
+        );
+        assert_eq!(target("API.example.com.").map(|target| target.end), Ok(name("api.example.com")));
+        for bad in ["localhost:443", "10.0.0.300:443", "*.example.com:443", "a..b:1"] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+        assert!(end("api.example.com").is_err());
     }
 
     #[test]

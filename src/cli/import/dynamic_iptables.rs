@@ -11,8 +11,7 @@ use podwall_crd::selector::LabelSelector;
 use serde_json::Value;
 
 use crate::cli::output::{self, NOTE, paint};
-use crate::cli::{CliError, CliResult, Exit};
-use crate::manifests;
+use crate::cli::{CliError, CliResult, Exit, objects};
 
 /// Print the DomainPolicies that stand for workloads with the init container of k8s-dynamic-iptables
 #[derive(Debug, Args)]
@@ -35,11 +34,7 @@ impl DynamicIptables {
     pub fn run(self) -> CliResult {
         let mut policies = Vec::new();
         for path in &self.paths {
-            let read = manifests::read(path).map_err(|error| CliError::Input {
-                doing: format!("reading {}", path.display()),
-                source: Box::new(error),
-            })?;
-            for manifest in read {
+            for manifest in objects::read_all(path)? {
                 if let Some(policy) = of_workload(&manifest.object)
                     .map_err(|problem| CliError::Usage(format!("{}: {problem}", manifest.place)))?
                 {

@@ -6,6 +6,7 @@ use podwall_ruleset::packet::Transport;
 use serde::Serialize;
 
 use crate::cluster::Cluster;
+use crate::model::domain::DomainName;
 use crate::model::{Action, Direction, Network, Peer, Peers, Pod, PolicyRule, PortMatch, PortSpec, Ports};
 use crate::resolve::Governing;
 
@@ -29,13 +30,15 @@ pub struct Nearest {
 pub(super) struct Asked<'a> {
     pub(super) pod: Option<&'a Pod>,
     pub(super) address: IpAddr,
+    /// The name it was asked for by, if it was.
+    pub(super) name: Option<&'a DomainName>,
     pub(super) transport: Transport,
 }
 
 impl<'a> Asked<'a> {
     /// The other end; a pod of the host's network is no peer by its labels (H1).
     pub(super) fn of(pod: Option<&'a Pod>, address: IpAddr, transport: Transport) -> Self {
-        Self { pod: pod.filter(|pod| pod.network == Network::Own), address, transport }
+        Self { pod: pod.filter(|pod| pod.network == Network::Own), address, name: None, transport }
     }
 }
 
@@ -86,7 +89,8 @@ pub(super) fn nearest(
 fn peer_fits(cluster: &Cluster, rule: &PolicyRule, asked: Asked<'_>) -> bool {
     let fits = |peer: &Peer| match peer {
         // Whom these stand for only the node's kernel knows.
-        Peer::Never | Peer::Names(_) | Peer::DnsProxy(_) => false,
+        Peer::Never | Peer::DnsProxy(_) => false,
+        Peer::Names(list) => asked.name.is_some_and(|name| list.matches(name)),
         Peer::Block(block) => block.contains(asked.address),
         Peer::Pods(selector) => asked.pod.filter(|pod| pod.counts()).is_some_and(|pod| {
             selector.covers_namespace(&pod.namespace, cluster.namespace(&pod.namespace))

@@ -59,9 +59,10 @@ pub(super) fn wrong_port(rule: &PolicyRule, asked: Transport) -> String {
 }
 
 pub(super) fn wrong_peer(rule: &PolicyRule, direction: Direction, asked: Asked<'_>) -> String {
-    let other = match asked.pod {
-        Some(pod) => format!("{pod} ({})", labels(&pod.labels)),
-        None => asked.address.to_string(),
+    let other = match (asked.name, asked.pod) {
+        (Some(name), _) => name.to_string(),
+        (None, Some(pod)) => format!("{pod} ({})", labels(&pod.labels)),
+        (None, None) => asked.address.to_string(),
     };
     format!("it allows traffic {}, asked was {other}", peers(&rule.peers, direction))
 }

@@ -16,11 +16,25 @@ fn the_demo_ends_as_the_policies_say_in_time_and_the_same_on_every_packet_filter
     if !ready(&[Need::Root, Need::Program("iptables-nft-restore"), Need::Program("ipset")]) {
         return;
     }
-    assert_eq!(cells("nftables"), cells("iptables"));
+    let (native, fallback) = (played("nftables"), played("iptables"));
+    assert_eq!(cells(&native), cells(&fallback));
+    let names = &native["names"];
+    let steps = names["steps"].as_array().expect("the scene about names is played");
+    let expected: Vec<&Value> = steps.iter().map(|step| &step["expected"]).collect();
+    assert_eq!(expected, ["blocked", "open", "blocked", "blocked", "open", "open", "blocked"]);
+    let asked = |step: &&Value| step["answeredAfterMs"].is_f64();
+    assert_eq!(steps.iter().filter(asked).count(), 5, "{steps:?}");
+    let rows = names["domains"].as_array().expect("a table");
+    let open = rows.iter().filter(|row| row["name"] == "weather.example" && row["outcome"] == "open");
+    assert_eq!(open.count(), 4, "two addresses of each family: {rows:?}");
+    assert!(rows.iter().any(|row| row["name"] == "paste.example" && row["nearest"] == "weather.example"));
+    let why = fallback["names"]["notShown"].as_str().expect("iptables takes no queries");
+    assert!(why.contains("nf_tables"), "{why}");
 }
 
-/// Plays the demo; answers every cell of every matrix it shows.
-fn cells(backend: &str) -> Vec<Value> {
+/// Plays the demo; answers what it told.
+fn played(backend: &str) -> Value {
+    let host = host();
     let start = Instant::now();
     let demo =
         podwall(&["demo", "--output", "json", "--backend", backend]).spawn().expect("the binary was built");
@@ -34,21 +48,35 @@ fn cells(backend: &str) -> Vec<Value> {
     let [cut, kept] = [0, 1].map(|at| &told["chapters"][2]["connections"][at]);
     assert!(cut["cut_after_ms"].is_u64() && kept["cut_after_ms"].is_null(), "{cut} {kept}");
     assert_eq!(traces(&folder), Vec::<String>::new());
+    assert_eq!(self::host(), host, "the host is as it was");
+    told
+}
+
+/// Every cell of every matrix.
+fn cells(told: &Value) -> Vec<Value> {
     let chapters = told["chapters"].as_array().expect("a list");
     chapters.iter().map(|chapter| chapter["cells"].clone()).collect()
 }
 
 #[test]
-fn a_killed_demo_leaves_no_process_and_no_file() {
+fn a_killed_demo_leaves_no_process_and_no_file_whatever_it_was_showing() {
     if !ready(&[Need::Root]) {
         return;
     }
+    for (what, processes) in [("the agents run", 2), ("the DNS proxy runs too", 3)] {
+        killed_once(what, processes);
+    }
+}
+
+fn killed_once(what: &str, processes: usize) {
+    let host = host();
     let mut demo = podwall(&["demo"]).spawn().expect("the binary was built");
     let folder = folder_of(&demo);
-    wait_until("the agents run", || agents(&folder).len() == 2);
+    wait_until(what, || agents(&folder).len() == processes);
     demo.kill().expect("it still runs");
     demo.wait().expect("it was spawned");
     wait_until("everything is gone", || traces(&folder).is_empty());
+    assert_eq!(self::host(), host, "the host is as it was");
 }
 
 #[test]
@@ -69,6 +97,19 @@ fn an_interrupted_demo_cleans_up_and_says_so_with_its_exit_code() {
 
 fn folder_of(demo: &Child) -> PathBuf {
     std::env::temp_dir().join(format!("podwall-demo-{}", demo.id()))
+}
+
+/// What the DNS proxy of a node makes on it, looked for on this machine itself.
+fn host() -> (bool, bool) {
+    let said = |program: &str, words: &[&str]| {
+        let output = Command::new(program).args(words).output();
+        output.map(|output| text(&output.stdout)).unwrap_or_default()
+    };
+    let lo = said("ip", &["addr", "show", "dev", "lo"]);
+    (
+        lo.contains("169.254.53.1") || lo.contains("fd53:706f"),
+        said("nft", &["list", "tables"]).contains("podwall_dns"),
+    )
 }
 
 /// Command lines of processes that were given the folder.
