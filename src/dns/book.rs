@@ -18,6 +18,7 @@ pub struct List {
 pub struct Pages {
     readers: BTreeMap<IpAddr, Reader>,
     lists: BTreeMap<String, List>,
+    names: BTreeSet<String>,
 }
 
 impl Pages {
@@ -28,6 +29,7 @@ impl Pages {
             private: names.private,
         };
         Self {
+            names: book.readers.values().map(|reader| reader.pod.clone()).collect(),
             readers: book.readers,
             lists: book.lists.into_iter().map(|(id, names)| (id, list(names))).collect(),
         }
@@ -40,12 +42,21 @@ impl Pages {
 
     /// Is a pod of this name in it?
     pub fn knows(&self, pod: &str) -> bool {
-        self.readers.values().any(|reader| reader.pod == pod)
+        self.names.contains(pod)
     }
 
-    /// Addresses whose queries are taken.
-    pub fn pods(&self) -> BTreeSet<IpAddr> {
-        self.readers.keys().copied().collect()
+    /// Which addresses may ask which servers: their queries are taken.
+    pub fn askers(&self) -> BTreeSet<(IpAddr, IpAddr)> {
+        let pairs = |(pod, reader): (&IpAddr, &Reader)| {
+            let (pod, servers) = (*pod, reader.servers.clone());
+            servers.into_iter().filter(move |server| server.is_ipv4() == pod.is_ipv4()).map(move |s| (pod, s))
+        };
+        self.readers.iter().flat_map(pairs).collect()
+    }
+
+    /// Addresses of pods in it.
+    pub fn count(&self) -> usize {
+        self.readers.len()
     }
 
     /// Every server that anybody may ask.

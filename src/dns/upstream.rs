@@ -27,7 +27,7 @@ pub enum Transport {
     Tcp,
 }
 
-/// Asks; the answer bears the id of the asking pod again.
+/// Asks by an id of its own, which the answer bears.
 pub async fn ask(
     server: IpAddr,
     question: &Question,
@@ -38,12 +38,10 @@ pub async fn ask(
     let mut sent = query.to_vec();
     message::set_id(&mut sent, own);
     let to = SocketAddr::new(server, PORT);
-    let (mut answer, reply) = match transport {
-        Transport::Udp => by_datagram(to, &sent, question, own).await?,
-        Transport::Tcp => by_stream(to, &sent, question, own).await?,
-    };
-    message::set_id(&mut answer, question.id);
-    Ok((answer, reply))
+    match transport {
+        Transport::Udp => by_datagram(to, &sent, question, own).await,
+        Transport::Tcp => by_stream(to, &sent, question, own).await,
+    }
 }
 
 async fn by_datagram(
@@ -57,13 +55,20 @@ async fn by_datagram(
     socket.connect(to).await?;
     socket.send(query).await?;
     let until = tokio::time::Instant::now() + PATIENCE;
-    let mut buffer = vec![0; LARGEST];
     loop {
-        let length = timeout_at(until, socket.recv(&mut buffer)).await??;
-        let answer = buffer.get(..length).unwrap_or_default();
+        timeout_at(until, socket.readable()).await??;
+        // Held no longer than needed: thousands may wait at once.
+        let mut buffer = vec![0; LARGEST];
+        let length = match socket.try_recv(&mut buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        buffer.truncate(length);
         // What fits neither id nor question is somebody's guess: the right one may still come.
-        if let Some(reply) = Reply::read(answer, question, id) {
-            return Ok((answer.to_vec(), reply));
+        if let Some(reply) = Reply::read(&buffer, question, id) {
+            buffer.shrink_to_fit();
+            return Ok((buffer, reply));
         }
     }
 }
