@@ -207,13 +207,10 @@ impl Planner {
             }
             // Nobody holds it: whoever waits is told so.
             Input::Teach(..) if self.phase == Phase::Ended => {}
-            Input::Teach(lessons, pupil) => {
-                for lesson in lessons {
-                    self.change(Change::Learned(lesson), at);
-                }
-                self.oldest.get_or_insert(at);
-                self.teaching.wait(pupil);
+            Input::Teach(lessons, pupil) if self.phase == Phase::Gathering => {
+                self.teaching.keep(lessons, pupil, Instant::now())
             }
+            Input::Teach(lessons, pupil) => self.teach(lessons, pupil, at),
             Input::BookRead(revision) => self.teaching.read(revision),
         }
     }
@@ -270,6 +267,7 @@ impl Planner {
             }
             Outcome::Done => {
                 self.busy = false;
+                self.teaching.done();
                 self.telling.marks.done();
             }
             Outcome::Lost => {
@@ -354,6 +352,9 @@ impl Planner {
             for lesson in self.teaching.adopt() {
                 self.change(Change::Learned(lesson), Moment::now());
             }
+            for (lessons, pupil) in self.teaching.early(now) {
+                self.teach(lessons, pupil, Moment::now());
+            }
             Revisit::All.carry_out(&self.engine, &mut self.reports);
             // Reading everything for the first time is not lag.
             self.oldest = None;
@@ -411,16 +412,18 @@ impl Planner {
                 let Update { delta: _, tightened, released, barred } = self.engine.take();
                 let ruleset = self.engine.ruleset().clone();
                 self.last_tick = None;
-                let (since, pupils) = (self.oldest.take(), self.teaching.pupils(now));
+                let (since, mut pupils) = (self.oldest.take(), self.teaching.pupils(now));
+                self.teaching.hand_on(&mut pupils);
                 Work::Wanted(Wanted { ruleset, tightened, released, barred, since, pupils })
             }
             Phase::Following => {
                 // Nothing was changed, or nothing that this node's rules depend on.
                 let Some(since) = self.oldest.take() else { return };
-                let (update, pupils) = (self.engine.take(), self.teaching.pupils(now));
+                let (update, mut pupils) = (self.engine.take(), self.teaching.pupils(now));
                 if update == Update::default() && pupils.is_empty() {
                     return;
                 }
+                self.teaching.hand_on(&mut pupils);
                 Work::Update { update, since, pupils }
             }
         };
