@@ -305,7 +305,7 @@ impl Agent {
             planner.run(received, outcomes, taken).await;
             "planner"
         });
-        let dns = domains::serve(doors.dns, lectern, inputs, people);
+        let dns = domains::serve(doors.dns, lectern, (inputs, people), self.options.dns_proxy);
         tasks.spawn(async move {
             dns.await;
             "socket of the DNS proxy"

@@ -10,9 +10,11 @@
 //! A process of its own, so that replacing the agent does not touch DNS (decision Q2). Owns the order of things: an
 //! answer for a name that a policy lists leaves only after the agent confirmed that the kernel holds its addresses for
 //! the pod that asked. What names match is the engine's; what is written is the agent's.
+pub mod asking;
 pub mod book;
 pub mod exchange;
 pub mod farewell;
+pub mod flows;
 pub mod house;
 pub mod ledger;
 pub mod link;
@@ -20,8 +22,10 @@ pub mod lo;
 pub mod memory;
 pub mod message;
 pub mod metrics;
+pub mod pace;
 pub mod teaching;
 pub mod troubles;
+pub mod turns;
 pub mod upstream;
 pub mod words;
 
@@ -86,12 +90,15 @@ pub fn run(settings: Settings) -> Result<(), DnsError> {
         .enable_all()
         .build()
         .map_err(failed("starting the runtime"))?;
+    raise_file_limit();
     runtime.block_on(async {
         let http = tokio::net::TcpListener::bind(settings.listen)
             .await
             .map_err(failed(&format!("listening on {} (choose another with --listen)", settings.listen)))?;
         let addresses = [settings.proxy.v4.into(), settings.proxy.v6.into()];
         lo::add(&addresses).await;
+        // Of a proxy before, whose ports meant other servers.
+        flows::forget(move |flow| flows::by_proxy(flow, &addresses));
         let detour = Detour::open(Proxy { v4: settings.proxy.v4, v6: settings.proxy.v6 })?;
         let metrics = Arc::new(Metrics::default());
         tracing::info!(v4 = %settings.proxy.v4, v6 = %settings.proxy.v6, "podwall dns {} starts", env!("CARGO_PKG_VERSION"));
@@ -111,4 +118,14 @@ pub fn run(settings: Settings) -> Result<(), DnsError> {
         lo::remove(&addresses).await;
         Ok(())
     })
+}
+
+/// Each open question and each connection is a file, and the limit that programs begin with is for programs that wait
+/// for files by `select` (`systemd.exec(5)`, `LimitNOFILE=`).
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "raising the limit of open files: many questions at once may fail");
+    }
 }

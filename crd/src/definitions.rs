@@ -56,7 +56,9 @@ pub(crate) fn names_only(list: &mut Schema) {
 
 /// Items that are addresses, or the word for the cluster's DNS.
 pub(crate) fn dns_servers_only(list: &mut Schema) {
-    rule(list.get_mut("items"), "self == 'ClusterDNS' || isIP(self)", "must be ClusterDNS or an IP address");
+    let host = "self == 'ClusterDNS' || (isIP(self) && (ip(self).isGlobalUnicast() \
+                || (ip(self).family() == 4 && ip(self).isLinkLocalUnicast())))";
+    rule(list.get_mut("items"), host, "must be ClusterDNS or an IP address of another machine");
 }
 
 /// A string that is a CIDR without bits beyond the prefix.

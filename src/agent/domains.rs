@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use podwall_crd::node_report::NameReport;
-use podwall_engine::readers::Book;
+use podwall_engine::options::DnsProxy;
+use podwall_engine::readers::{Book, Reader};
 use podwall_engine::{Lesson, ObjectRef, Warning};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -21,11 +22,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::input::{Input, Inputs};
 use super::node_report::Sheet;
+use crate::dns::flows;
 use crate::dns::words::{Asked, Named, SOCKET, Said};
 use crate::telemetry::events::Events;
 
 /// The file of readers in the state folder.
 const READERS: &str = "readers";
+
+/// The UID of the pod that each address is.
+pub type Owners = BTreeMap<IpAddr, String>;
 
 /// A book with its number.
 #[derive(Debug, Default)]
@@ -81,13 +86,22 @@ impl Classroom {
             }
             last.revision + 1
         };
-        self.write_readers(&book);
         self.pages.send_replace(Arc::new(Page { revision, book }));
         Some(revision)
     }
 
-    /// Which pod each address was when a book was published last, by whichever agent.
-    pub fn earlier_readers(&self) -> BTreeMap<IpAddr, String> {
+    /// Which pod each address is by the book published last.
+    pub fn owners(&self) -> Owners {
+        let page = self.pages.borrow();
+        let of = |reader: &Reader| {
+            let uid = reader.uid.clone();
+            reader.addresses.clone().into_iter().map(move |address| (address, uid.clone()))
+        };
+        page.book.readers.values().flat_map(of).collect()
+    }
+
+    /// Which pod each address was when that was written last, by whichever agent.
+    pub fn earlier_owners(&self) -> Owners {
         let text = match std::fs::read_to_string(&self.file) {
             Ok(text) => text,
             Err(error) => {
@@ -100,13 +114,11 @@ impl Classroom {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    fn write_readers(&self, book: &Book) {
-        let readers = book.readers.values();
-        let owners: BTreeMap<IpAddr, &str> = readers
-            .flat_map(|reader| reader.addresses.iter().map(|address| (*address, reader.uid.as_str())))
-            .collect();
+    /// Writes it down. Only once the kernel holds nothing any more that another pod learned at one of the addresses: else
+    /// an agent that starts after a crash would take it for the new pod's.
+    pub fn write_owners(&self, owners: &Owners) {
         let draft = self.file.with_extension("draft");
-        let written = serde_json::to_string(&owners)
+        let written = serde_json::to_string(owners)
             .map_err(io::Error::other)
             .and_then(|text| std::fs::write(&draft, text))
             .and_then(|()| std::fs::rename(&draft, &self.file));
@@ -153,8 +165,13 @@ fn reports(names: &[Named], book: &Book) -> Vec<NameReport> {
     names.iter().flat_map(of).collect()
 }
 
-/// Talks with every proxy that comes, until the task is dropped.
-pub async fn serve(listener: UnixListener, lectern: Lectern, inputs: Inputs, people: People) {
+/// Talks with every proxy that comes, until the task is dropped; they listen at these addresses.
+pub async fn serve(
+    listener: UnixListener,
+    lectern: Lectern,
+    (inputs, people): (Inputs, People),
+    proxy: Option<DnsProxy>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -167,6 +184,10 @@ pub async fn serve(listener: UnixListener, lectern: Lectern, inputs: Inputs, peo
                         tracing::info!(%error, "the DNS proxy is gone");
                     }
                     proxies.fetch_sub(1, Ordering::Relaxed);
+                    // Whoever asked it goes on asking nobody, unless his flow begins anew.
+                    if let Some(DnsProxy { v4, v6, .. }) = proxy {
+                        flows::forget(move |flow| flows::by_proxy(flow, &[v4.into(), v6.into()]));
+                    }
                 });
             }
             Err(error) => {

@@ -196,6 +196,9 @@ impl Planner {
             for lesson in self.teaching.adopt() {
                 self.change(Change::Learned(lesson), Moment::now());
             }
+            for (lessons, pupil) in self.teaching.early(now) {
+                self.teach(lessons, pupil, Moment::now());
+            }
             Revisit::All.carry_out(&self.engine, &mut self.reports);
             // Reading everything for the first time is not lag.
             self.oldest = None;
@@ -257,16 +260,18 @@ impl Planner {
                 let Update { delta: _, tightened, released, barred } = self.engine.take();
                 let ruleset = self.engine.ruleset().clone();
                 self.last_tick = None;
-                let (since, pupils) = (self.oldest.take(), self.teaching.pupils());
+                let (since, mut pupils) = (self.oldest.take(), self.teaching.pupils());
+                self.teaching.hand_on(&mut pupils);
                 Work::Wanted(Wanted { ruleset, tightened, released, barred, since, pupils })
             }
             Phase::Following => {
                 // Nothing was changed, or nothing that this node's rules depend on.
                 let Some(since) = self.oldest.take() else { return };
-                let (update, pupils) = (self.engine.take(), self.teaching.pupils());
+                let (update, mut pupils) = (self.engine.take(), self.teaching.pupils());
                 if update == Update::default() && pupils.is_empty() {
                     return;
                 }
+                self.teaching.hand_on(&mut pupils);
                 Work::Update { update, since, pupils }
             }
         };

@@ -47,9 +47,18 @@ impl Pages {
         self.pods.contains(pod)
     }
 
-    /// Addresses whose queries are taken.
-    pub fn pods(&self) -> BTreeSet<IpAddr> {
-        self.readers.keys().copied().collect()
+    /// Which addresses may ask which servers: their queries are taken.
+    pub fn askers(&self) -> BTreeSet<(IpAddr, IpAddr)> {
+        let pairs = |(pod, reader): (&IpAddr, &Arc<Reader>)| {
+            let (pod, servers) = (*pod, reader.servers.clone());
+            servers.into_iter().filter(move |server| server.is_ipv4() == pod.is_ipv4()).map(move |s| (pod, s))
+        };
+        self.readers.iter().flat_map(pairs).collect()
+    }
+
+    /// Addresses of pods in it.
+    pub fn count(&self) -> usize {
+        self.readers.len()
     }
 
     /// Every server that anybody may ask.

@@ -1,5 +1,5 @@
 //! The proxy's sockets: one port for each server that pods may ask, of both transports, in both families.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +8,37 @@ use podwall_nftables::Detour;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use podwall_engine::readers::Book;
 
 use super::Settings;
 use super::book::Pages;
 use super::exchange::Exchange;
-use super::link::{Link, News};
-use super::metrics::Metrics;
+use super::flows;
+use super::link::{Lesson, Link, News};
+use super::metrics::{Metrics, Refusal};
+use super::turns::{Turn, Turns};
 use super::upstream::{self, LARGEST, Transport};
 
 /// How often the ways to the proxy are renewed; they last three times as long.
 const RENEWAL: Duration = Duration::from_secs(1);
 /// Somebody who connects and says nothing is let go.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections one pod may have, and all of them.
+const MOST_STREAMS: (usize, usize) = (128, 1024);
+
+/// Where one server is stood in for; closed when dropped.
+struct Door {
+    port: u16,
+    serving: [AbortHandle; 2],
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.serving.iter().for_each(AbortHandle::abort);
+    }
+}
 
 /// The whole.
 pub struct House {
@@ -29,8 +46,11 @@ pub struct House {
     detour: Detour,
     exchange: Arc<Exchange>,
     news: UnboundedReceiver<News>,
-    /// The port of each server; kept as long as the process lives, so that no port ever changes its meaning.
-    ports: BTreeMap<IpAddr, u16>,
+    /// The door of each server; kept until there is none left for another, and nobody asks this one.
+    doors: BTreeMap<IpAddr, Door>,
+    /// Whose queries are taken.
+    askers: BTreeSet<(IpAddr, IpAddr)>,
+    streams: Arc<Turns>,
     metrics: Arc<Metrics>,
 }
 
@@ -39,7 +59,9 @@ impl House {
     pub fn new(settings: Settings, detour: Detour, metrics: Arc<Metrics>) -> Self {
         let (link, news) = Link::start(settings.state_dir.clone());
         let exchange = Arc::new(Exchange::new(&settings, link, Arc::clone(&metrics)));
-        Self { settings, detour, exchange, news, ports: BTreeMap::new(), metrics }
+        let streams = Turns::new(MOST_STREAMS.0, MOST_STREAMS.1);
+        let (doors, askers) = (BTreeMap::new(), BTreeSet::new());
+        Self { settings, detour, exchange, news, doors, askers, streams, metrics }
     }
 
     /// What all queries share.
@@ -83,10 +105,18 @@ impl House {
     }
 
     /// Doors first, then the book, then the way to the doors, then the agent hears of it.
-    async fn open(&mut self, book: Book, done: oneshot::Sender<()>) {
+    async fn open(&mut self, book: Book, done: oneshot::Sender<Vec<Lesson>>) {
         let pages = Pages::of(book);
-        let (pods, mut ways) = (pages.pods(), BTreeMap::new());
-        for server in pages.servers() {
+        let (askers, mut ways) = (pages.askers(), BTreeMap::new());
+        let servers = pages.servers();
+        let range = self.settings.proxy.ports;
+        let most = usize::from(range.last() - range.first()) + 1;
+        if servers.iter().chain(self.doors.keys()).collect::<BTreeSet<_>>().len() > most {
+            self.doors.retain(|server, _| servers.contains(server));
+            // Their ports are free when whoever served there had his last turn.
+            tokio::task::yield_now().await;
+        }
+        for server in servers {
             match self.door(server).await {
                 Ok(port) => drop(ways.insert(server, port)),
                 Err(error) => {
@@ -94,12 +124,13 @@ impl House {
                 }
             }
         }
-        self.metrics.pods.set(i64::try_from(pods.len()).unwrap_or(i64::MAX));
-        self.exchange.turn_to(pages);
-        match self.detour.set(&pods, &ways) {
+        self.metrics.pods.set(i64::try_from(pages.count()).unwrap_or(i64::MAX));
+        let kept = self.exchange.turn_to(pages);
+        match self.detour.set(&askers, &ways) {
             Ok(()) => {
                 // The agent may be gone again.
-                let _ = done.send(());
+                let _ = done.send(kept);
+                self.turn_in(askers);
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "queries go past the proxy");
@@ -107,18 +138,28 @@ impl House {
         }
     }
 
+    /// Whoever begins to ask here and has a flow to his server already is to begin anew.
+    fn turn_in(&mut self, askers: BTreeSet<(IpAddr, IpAddr)>) {
+        let new: BTreeSet<_> = askers.difference(&self.askers).copied().collect();
+        if !new.is_empty() {
+            let proxy = [self.settings.proxy.v4.into(), self.settings.proxy.v6.into()];
+            flows::forget(move |flow| flows::past_proxy(flow, &proxy, &new));
+        }
+        self.askers = askers;
+    }
+
     async fn door(&mut self, server: IpAddr) -> std::io::Result<u16> {
-        if let Some(port) = self.ports.get(&server) {
-            return Ok(*port);
+        if let Some(door) = self.doors.get(&server) {
+            return Ok(door.port);
         }
         let proxy = self.settings.proxy;
         let own = if server.is_ipv4() { IpAddr::V4(proxy.v4) } else { IpAddr::V6(proxy.v6) };
-        let taken = |port: &u16| self.ports.values().any(|other| other == port);
+        let taken = |port: &u16| self.doors.values().any(|other| other.port == *port);
         let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
         for port in (proxy.ports.first()..=proxy.ports.last()).filter(|port| !taken(port)) {
             match self.listen(SocketAddr::new(own, port), server).await {
-                Ok(()) => {
-                    self.ports.insert(server, port);
+                Ok(serving) => {
+                    self.doors.insert(server, Door { port, serving });
                     return Ok(port);
                 }
                 Err(error) => last = error,
@@ -127,11 +168,13 @@ impl House {
         Err(last)
     }
 
-    async fn listen(&self, own: SocketAddr, server: IpAddr) -> std::io::Result<()> {
+    async fn listen(&self, own: SocketAddr, server: IpAddr) -> std::io::Result<[AbortHandle; 2]> {
         let (datagrams, streams) = (UdpSocket::bind(own).await?, TcpListener::bind(own).await?);
-        tokio::spawn(serve_datagrams(Arc::new(datagrams), server, Arc::clone(&self.exchange)));
-        tokio::spawn(serve_streams(streams, server, Arc::clone(&self.exchange)));
-        Ok(())
+        let exchange = || Arc::clone(&self.exchange);
+        let turns = (Arc::clone(&self.streams), Arc::clone(&self.metrics));
+        let datagrams = tokio::spawn(serve_datagrams(Arc::new(datagrams), server, exchange()));
+        let streams = tokio::spawn(serve_streams(streams, server, exchange(), turns));
+        Ok([datagrams.abort_handle(), streams.abort_handle()])
     }
 }
 
@@ -158,13 +201,22 @@ async fn serve_datagrams(socket: Arc<UdpSocket>, server: IpAddr, exchange: Arc<E
     }
 }
 
-async fn serve_streams(listener: TcpListener, server: IpAddr, exchange: Arc<Exchange>) {
+async fn serve_streams(
+    listener: TcpListener,
+    server: IpAddr,
+    exchange: Arc<Exchange>,
+    (turns, metrics): (Arc<Turns>, Arc<Metrics>),
+) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
+                let Some(turn) = turns.take(from.ip()) else {
+                    metrics.refuse(Refusal::Busy);
+                    continue;
+                };
                 let exchange = Arc::clone(&exchange);
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, from.ip(), server, &exchange).await {
+                    if let Err(error) = converse((stream, turn), from.ip(), server, &exchange).await {
                         tracing::debug!(%from, %error, "answering by stream");
                     }
                 });
@@ -179,7 +231,7 @@ async fn serve_streams(listener: TcpListener, server: IpAddr, exchange: Arc<Exch
 
 /// One question after the other, until the pod has no more.
 async fn converse(
-    mut stream: TcpStream,
+    (mut stream, _turn): (TcpStream, Turn),
     from: IpAddr,
     server: IpAddr,
     exchange: &Exchange,
@@ -193,6 +245,7 @@ async fn converse(
             Err(_late) => return Ok(()),
         };
         let Some(answer) = exchange.answer(from, server, &query, Transport::Tcp).await else { return Ok(()) };
-        upstream::write(&mut stream, &answer).await?;
+        // Nor is somebody waited for who does not listen.
+        tokio::time::timeout(PATIENCE, upstream::write(&mut stream, &answer)).await??;
     }
 }

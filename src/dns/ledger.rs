@@ -14,8 +14,9 @@ use super::exchange::Exchange;
 
 /// The socket in the state folder.
 pub const SOCKET: &str = "domains.sock";
-/// Names that are remembered; beyond, only those known already are counted.
-const MOST: usize = 20_000;
+/// Names that are remembered of one pod; for another, that goes which was asked for longest ago, those without an open
+/// address first.
+const MOST: usize = 500;
 
 /// A name that a pod asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,10 +63,10 @@ pub enum Outcome {
 /// What is remembered.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Names by pod.
-    entries: BTreeMap<String, BTreeMap<String, Noted>>,
-    /// How many names there are.
-    names: usize,
+    entries: BTreeMap<(String, String), Noted>,
+    /// How many there are of each pod.
+    counts: BTreeMap<String, usize>,
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,8 @@ struct Noted {
     outcome: Outcome,
     nearest: Option<String>,
     open: BTreeMap<(IpAddr, IpAddr), u64>,
+    /// Counts up with every question.
+    asked: u64,
 }
 
 impl Ledger {
@@ -85,17 +88,19 @@ impl Ledger {
         nearest: Option<String>,
         open: &[Open],
     ) -> bool {
-        if !self.entries.get(pod).is_some_and(|names| names.contains_key(name)) {
-            if self.names >= MOST {
-                return false;
-            }
-            self.names += 1;
-            let noted = Noted { queries: 0, outcome, nearest: None, open: BTreeMap::new() };
-            self.entries.entry(pod.to_owned()).or_default().insert(name.to_owned(), noted);
+        let key = (pod.to_owned(), name.to_owned());
+        if !self.entries.contains_key(&key) {
+            self.make_room(pod);
         }
-        let Some(noted) = self.entries.get_mut(pod).and_then(|names| names.get_mut(name)) else {
-            return false;
-        };
+        self.asked += 1;
+        let noted = self.entries.entry(key).or_insert(Noted {
+            queries: 0,
+            outcome,
+            nearest: None,
+            open: BTreeMap::new(),
+            asked: 0,
+        });
+        noted.asked = self.asked;
         // A name of one family has no addresses of the other, and is asked for both.
         let outcome = match (noted.outcome, outcome) {
             (Outcome::Open, Outcome::Unresolved) => Outcome::Open,
@@ -108,12 +113,29 @@ impl Ledger {
         new
     }
 
+    /// For one more name of a pod.
+    fn make_room(&mut self, pod: &str) {
+        let count = self.counts.entry(pod.to_owned()).or_default();
+        if *count < MOST {
+            *count += 1;
+            return;
+        }
+        let own = self.entries.range((pod.to_owned(), String::new())..).take_while(|((of, _), _)| of == pod);
+        let oldest = own.min_by_key(|(_, noted)| (!noted.open.is_empty(), noted.asked));
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+            self.entries.remove(&key);
+        }
+    }
+
     /// Drops addresses that have ended, and pods that are gone.
     pub fn sweep(&mut self, now: u64, lives: impl Fn(&str) -> bool) {
-        self.entries.retain(|pod, _| lives(pod));
-        let all = self.entries.values_mut().flat_map(BTreeMap::values_mut);
-        all.for_each(|noted| noted.open.retain(|_, ends| *ends > now));
-        self.names = self.entries.values().map(BTreeMap::len).sum();
+        for noted in self.entries.values_mut() {
+            noted.open.retain(|_, ends| *ends > now);
+        }
+        if !self.counts.keys().all(|pod| lives(pod)) {
+            self.counts.retain(|pod, _| lives(pod));
+            self.entries.retain(|(pod, _), _| lives(pod));
+        }
     }
 
     /// All of it.
@@ -122,7 +144,7 @@ impl Ledger {
             let lasting = noted.open.iter().filter(|(_, ends)| **ends > now);
             lasting.map(|((address, pod), ends)| Open { address: *address, pod: *pod, ends: *ends }).collect()
         };
-        let entry = |pod: &String, name: &String, noted: &Noted| Entry {
+        let entry = |((pod, name), noted): (&(String, String), &Noted)| Entry {
             pod: pod.clone(),
             name: name.clone(),
             queries: noted.queries,
@@ -130,10 +152,7 @@ impl Ledger {
             nearest: noted.nearest.clone(),
             addresses: open(noted),
         };
-        let of = |(pod, names): (&String, &BTreeMap<String, Noted>)| -> Vec<Entry> {
-            names.iter().map(|(name, noted)| entry(pod, name, noted)).collect()
-        };
-        self.entries.iter().flat_map(of).collect()
+        self.entries.iter().map(entry).collect()
     }
 }
 
@@ -186,5 +205,25 @@ mod tests {
         assert!(ledger.page(200)[0].addresses.is_empty());
         ledger.sweep(150, |pod| pod == "a/two");
         assert_eq!(ledger.page(150).len(), 1);
+    }
+
+    #[test]
+    fn a_pod_that_asks_for_ever_new_names_forgets_its_own_oldest_and_nobody_elses() {
+        let mut ledger = Ledger::default();
+        let open = Open { address: [198, 51, 100, 1].into(), pod: [10, 0, 0, 1].into(), ends: 100 };
+        ledger.note(("a/other", "api.example.com"), Outcome::Unlisted, None, &[]);
+        ledger.note(("a/one", "open.example.com"), Outcome::Open, None, &[open]);
+        for n in 0..MOST * 2 {
+            ledger.note(("a/one", &format!("n{n}.example.com")), Outcome::Unlisted, None, &[]);
+        }
+        let names: Vec<String> = ledger.page(0).into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), MOST + 1);
+        let last = format!("n{}.example.com", MOST * 2 - 1);
+        for kept in ["api.example.com", "open.example.com", &last] {
+            assert!(names.iter().any(|name| name == kept), "{kept}");
+        }
+        assert!(!names.iter().any(|name| name == "n0.example.com"));
+        ledger.sweep(0, |pod| pod == "a/other");
+        assert_eq!((ledger.page(0).len(), ledger.counts.len()), (1, 1));
     }
 }

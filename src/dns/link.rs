@@ -21,12 +21,13 @@ pub enum News {
     Came,
     /// It is gone.
     Went,
-    /// It says whose queries to take; to be confirmed once it is in force.
-    Book(Book, oneshot::Sender<()>),
+    /// It says whose queries to take; to be confirmed once it is in force, with what pods were told before and shall
+    /// have by this book too.
+    Book(Book, oneshot::Sender<Vec<Lesson>>),
 }
 
 /// Addresses to be opened, and who waits for it.
-type Lesson = (Vec<Told>, oneshot::Sender<()>);
+pub type Lesson = (Vec<Told>, oneshot::Sender<()>);
 
 /// What others have to say.
 #[derive(Debug)]
@@ -96,8 +97,28 @@ impl Talk {
                     return;
                 }
             }
+            self.put_aside();
             tokio::time::sleep(RETRY).await;
         }
+    }
+
+    /// Nobody is there to be told. Who still waits is told of to the next agent; what nobody waits for any more is
+    /// forgotten, or it would be opened long after its pod was told that there is none, and fill the memory meanwhile.
+    fn put_aside(&mut self) {
+        while let Ok(request) = self.asked.try_recv() {
+            match request {
+                Request::Teach(lesson) => drop(self.keep(lesson)),
+                Request::Say(_) => {}
+            }
+        }
+        self.open.retain(|_, (_, reply)| !reply.is_closed());
+    }
+
+    /// Answers the words for it.
+    fn keep(&mut self, (lessons, reply): Lesson) -> Asked {
+        self.ticket += 1;
+        self.open.insert(self.ticket, (lessons.clone(), reply));
+        Asked::Teach { ticket: self.ticket, lessons }
     }
 
     async fn talk(&mut self, stream: UnixStream) -> std::io::Result<()> {
@@ -109,20 +130,16 @@ impl Talk {
         }
         loop {
             tokio::select! {
-                request = self.asked.recv() => {
-                    let (lessons, reply) = match request {
-                        Some(Request::Teach(lesson)) => lesson,
-                        Some(Request::Say(news)) => {
-                            say(&mut writer, &news).await?;
-                            continue;
-                        }
-                        None => return Ok(()),
-                    };
-                    self.ticket += 1;
-                    let asked = Asked::Teach { ticket: self.ticket, lessons: lessons.clone() };
-                    self.open.insert(self.ticket, (lessons, reply));
-                    say(&mut writer, &asked).await?;
-                }
+                request = self.asked.recv() => match request {
+                    // Whoever asked gave up while this agent did not listen.
+                    Some(Request::Teach((_, reply))) if reply.is_closed() => {}
+                    Some(Request::Teach(lesson)) => {
+                        let asked = self.keep(lesson);
+                        say(&mut writer, &asked).await?;
+                    }
+                    Some(Request::Say(news)) => say(&mut writer, &news).await?,
+                    None => return Ok(()),
+                },
                 line = lines.next_line() => {
                     let Some(line) = line? else { return Err(std::io::ErrorKind::UnexpectedEof.into()) };
                     let said = serde_json::from_str(&line).map_err(std::io::Error::other)?;
@@ -136,9 +153,16 @@ impl Talk {
         match said {
             Said::Book { revision, book } => {
                 let (done, in_force) = oneshot::channel();
-                if self.news.send(News::Book(book, done)).is_ok() && in_force.await.is_ok() {
-                    say(writer, &Asked::Read { revision }).await?;
+                if self.news.send(News::Book(book, done)).is_err() {
+                    return Ok(());
                 }
+                let Ok(carried) = in_force.await else { return Ok(()) };
+                // Before the word that the rules wait for: they shall find it there.
+                for lesson in carried {
+                    let asked = self.keep(lesson);
+                    say(writer, &asked).await?;
+                }
+                say(writer, &Asked::Read { revision }).await?;
             }
             Said::Taught { ticket } => {
                 if let Some((_, reply)) = self.open.remove(&ticket) {
@@ -156,4 +180,47 @@ async fn say(writer: &mut OwnedWriteHalf, asked: &Asked) -> std::io::Result<()> 
     let mut line = serde_json::to_string(asked).map_err(std::io::Error::other)?;
     line.push('\n');
     writer.write_all(line.as_bytes()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    fn told(last: u8) -> Vec<Told> {
+        vec![Told {
+            pod: [10, 0, 0, 1].into(),
+            owner: "u".to_owned(),
+            list: "l".to_owned(),
+            address: [198, 51, 100, last].into(),
+            ends: 1,
+        }]
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_told_to_the_next_agent() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, mut news) = Link::start(folder.path().to_owned());
+        let given_up = tokio::time::timeout(RETRY / 2, link.teach(told(1))).await;
+        assert!(given_up.is_err());
+        link.remark("a/b", "u", "lost".to_owned());
+        tokio::time::sleep(RETRY * 2).await;
+        let waits = tokio::spawn({
+            let link = link.clone();
+            async move { link.teach(told(2)).await }
+        });
+        tokio::time::sleep(RETRY * 2).await;
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(matches!(news.recv().await, Some(News::Came)));
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        let line = lines.next_line().await.unwrap().unwrap();
+        let Asked::Teach { ticket, lessons } = serde_json::from_str(&line).unwrap() else { panic!("{line}") };
+        assert_eq!(lessons, told(2));
+        let said = serde_json::to_string(&Said::Taught { ticket }).unwrap() + "\n";
+        writer.write_all(said.as_bytes()).await.unwrap();
+        assert_eq!(waits.await.unwrap(), Ok(()));
+    }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::rdata::SVCB;
+use hickory_proto::rr::rdata::svcb::SvcParamValue;
+use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use podwall_engine::model::DomainName;
 
 /// Bytes of the header (RFC 1035, 4.1.1).
@@ -33,7 +35,7 @@ pub struct Reply {
 /// Addresses that an answer gives its name, and for how many seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
-    /// Of A and AAAA records at the end of the chain.
+    /// Of A and AAAA records at the end of the chain, and those that HTTPS and SVCB records there hint at.
     pub addresses: BTreeSet<IpAddr>,
     /// The shortest lifetime on the way there.
     pub ttl: u32,
@@ -50,9 +52,15 @@ impl Question {
         asks.then(|| Self { id: message.metadata.id, query: query.clone(), name })
     }
 
-    /// Is the name one that has addresses?
+    /// Would an answer give addresses that somebody talks to?
     pub fn asks_for_addresses(&self) -> bool {
-        matches!(self.query.query_type(), RecordType::A | RecordType::AAAA | RecordType::ANY)
+        let kinds = matches!(self.query.query_type(), RecordType::A | RecordType::AAAA | RecordType::ANY);
+        self.query.query_class() == DNSClass::IN && (kinds || self.asks_for_hints())
+    }
+
+    /// Is it about a service, whose answer may hint at addresses before they are asked for (RFC 9460, 7.3)?
+    pub fn asks_for_hints(&self) -> bool {
+        matches!(self.query.query_type(), RecordType::HTTPS | RecordType::SVCB)
     }
 
     /// An answer of our own: no records, only a code.
@@ -69,7 +77,9 @@ impl Reply {
     /// Reads an answer to a question; `None`: it is another one's, or no answer at all.
     pub fn read(bytes: &[u8], question: &Question, id: u16) -> Option<Self> {
         let message = Message::from_vec(bytes).ok()?;
-        let answers = message.metadata.message_type == MessageType::Response && message.metadata.id == id;
+        let answers = message.metadata.message_type == MessageType::Response
+            && message.metadata.op_code == OpCode::Query
+            && message.metadata.id == id;
         let same = match message.queries.as_slice() {
             [asked] => {
                 asked.query_type() == question.query.query_type()
@@ -92,21 +102,23 @@ impl Reply {
         let mut at = question.query.name().to_lowercase();
         for _ in 0..LONGEST_CHAIN {
             let mut next: Option<Name> = None;
-            for record in self.message.answers.iter().filter(|record| record.name.to_lowercase() == at) {
-                let address = match &record.data {
-                    RData::A(a) => Some(IpAddr::from(a.0)),
-                    RData::AAAA(aaaa) => Some(IpAddr::from(aaaa.0)),
+            let own = self.message.answers.iter().filter(|record| record.dns_class == DNSClass::IN);
+            for record in own.filter(|record| record.name.to_lowercase() == at) {
+                let found = match &record.data {
+                    RData::A(a) => vec![a.0.into()],
+                    RData::AAAA(aaaa) => vec![aaaa.0.into()],
+                    RData::HTTPS(https) => hints(&https.0),
+                    RData::SVCB(svcb) => hints(svcb),
                     RData::CNAME(alias) => {
                         next = Some(alias.0.to_lowercase());
-                        given.ttl = given.ttl.min(record.ttl);
-                        None
+                        Vec::new()
                     }
-                    _ => None,
+                    _ => Vec::new(),
                 };
-                if let Some(address) = address {
-                    given.addresses.insert(address);
+                if !found.is_empty() || matches!(record.data, RData::CNAME(_)) {
                     given.ttl = given.ttl.min(record.ttl);
                 }
+                given.addresses.extend(found);
             }
             match next {
                 Some(alias) if given.addresses.is_empty() => at = alias,
@@ -115,6 +127,20 @@ impl Reply {
         }
         given
     }
+}
+
+/// Where a service is, for clients that do not wait for its addresses: browsers go there. An alias hints at nothing
+/// (RFC 9460, 2.4.2).
+fn hints(svcb: &SVCB) -> Vec<IpAddr> {
+    let mut hinted: Vec<IpAddr> = Vec::new();
+    for (_, value) in svcb.svc_params.iter().filter(|_| svcb.svc_priority > 0) {
+        match value {
+            SvcParamValue::Ipv4Hint(hint) => hinted.extend(hint.0.iter().map(|a| IpAddr::from(a.0))),
+            SvcParamValue::Ipv6Hint(hint) => hinted.extend(hint.0.iter().map(|aaaa| IpAddr::from(aaaa.0))),
+            _ => {}
+        }
+    }
+    hinted
 }
 
 /// Gives a message another id.

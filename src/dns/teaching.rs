@@ -1,11 +1,14 @@
-//! What an answer teaches the pod that asked, and whether it may have the answer at all.
+//! What an answer teaches the pod that asked, and whether it may have the answer at all; and what of that is still meant
+//! by another book.
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use podwall_engine::model::DomainName;
 use podwall_engine::readers::{PrivateAnswers, Reader};
 
-use super::book::Pages;
+use super::book::{List, Pages};
+use super::memory::{Memory, Names};
 use super::message::Given;
 use super::words::Told;
 
@@ -78,6 +81,36 @@ pub fn judge(
     }
 }
 
+/// What pods were told by one book, as lessons of the lists of the next: a policy that gains or loses a name keeps open
+/// what its other names lead to, and of the lost one nothing. To an agent that just came all is said again.
+pub fn carried(
+    memory: &Memory,
+    (before, pages): (&Pages, &Pages),
+    (cluster, now): (&DomainName, u64),
+) -> Vec<(Told, Names)> {
+    let mut carried = BTreeMap::<Told, Names>::new();
+    let doubts = memory.doubts();
+    for (pod, address, held) in memory.all() {
+        let Some(reader) = pages.reader(pod).filter(|reader| reader.uid == held.owner) else { continue };
+        if !doubts && before.reader(pod).is_some_and(|before| before.lists == reader.lists) {
+            continue;
+        }
+        for (name, ends) in held.names.iter().filter(|(_, ends)| **ends > now) {
+            let suits = |list: &List| {
+                list.private == PrivateAnswers::Allow || name.is_within(cluster) || !is_private(address)
+            };
+            for (id, _) in pages.allowing(reader, name).filter(|(_, list)| suits(list)) {
+                let (owner, list) = (held.owner.clone(), id.clone());
+                let told = Told { pod, owner, list, address, ends: *ends };
+                if !memory.is_sure(&told) {
+                    carried.entry(told).or_default().insert(name.clone(), *ends);
+                }
+            }
+        }
+    }
+    carried.into_iter().collect()
+}
+
 /// Is it nobody's on the Internet (RFC 6890), IPv4 in IPv6 clothes included?
 pub fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -98,13 +131,21 @@ fn is_private_v4(v4: Ipv4Addr) -> bool {
 }
 
 fn is_private_v6(v6: Ipv6Addr) -> bool {
-    // NAT64 (RFC 6052) leads to whatever IPv4 address it holds.
     let [a, b, c, d, e, f, high, low] = v6.segments();
+    let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    // NAT64 (RFC 6052) and 6to4 (RFC 3056) lead to whatever IPv4 address they hold.
     if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
-        return is_private_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+        return is_private_v4(v4(high, low));
     }
-    v6.is_loopback()
-        || v6.is_unspecified()
+    if a == 0x2002 {
+        return is_private_v4(v4(b, c));
+    }
+    // IPv4-compatible addresses, the loopback and the unspecified one are in ::/96.
+    [a, b, c, d, e, f] == [0; 6]
+        // NAT64 of one's own network (RFC 8215).
+        || [a, b, c] == [0x64, 0xff9b, 1]
+        // What was site-local (RFC 3879).
+        || a & 0xffc0 == 0xfec0
         || v6.is_multicast()
         || v6.is_unique_local()
         || v6.is_unicast_link_local()
@@ -198,6 +239,10 @@ mod tests {
             "::ffff:10.0.0.1",
             "0.0.0.0",
             "64:ff9b::a00:1",
+            "64:ff9b:1::808:808",
+            "::10.0.0.1",
+            "2002:a00:1::1",
+            "fec0::1",
         ] {
             let judgement = judged("www.example.com", &["198.51.100.1", private], 60);
             assert_eq!(judgement, Judgement::Rebinds(ip(private)), "{private}");
@@ -206,7 +251,7 @@ mod tests {
             taught("db.example.com", &["10.1.2.3"], 60).into_iter().map(|(list, ..)| list).collect();
         assert_eq!(own, ["own"]);
         assert_eq!(taught("web.shop.svc.cluster.local", &["10.1.2.3"], 60).len(), 1);
-        for public in ["198.51.100.1", "8.8.8.8", "2001:db8::1", "64:ff9b::808:808"] {
+        for public in ["198.51.100.1", "8.8.8.8", "2001:db8::1", "64:ff9b::808:808", "2002:808:808::1"] {
             assert!(!is_private(ip(public)), "{public}");
         }
     }
@@ -214,5 +259,45 @@ mod tests {
     #[test]
     fn a_listed_name_without_addresses_teaches_nothing_and_goes_its_way() {
         assert_eq!(judged("www.example.com", &[], u32::MAX), Judgement::Teaches(Vec::new()));
+    }
+
+    /// What the pod of [`book`] held by one name, carried to a book with these lists.
+    fn kept(name: &str, address: &str, lists: &[&str], doubted: bool) -> Vec<(String, u64)> {
+        let told = Told {
+            pod: ip("10.0.0.1"),
+            owner: "u".to_owned(),
+            list: "before".to_owned(),
+            address: ip(address),
+            ends: 500,
+        };
+        let mut memory = Memory::default();
+        memory.note(&DomainName::new(name), std::slice::from_ref(&told));
+        if doubted {
+            memory.doubt_all();
+        }
+        let mut next = book();
+        for reader in next.readers.values_mut() {
+            reader.lists = lists.iter().map(|list| (*list).to_owned()).collect();
+        }
+        let pages = (&Pages::of(book()), &Pages::of(next));
+        let carried = carried(&memory, pages, (&DomainName::new("cluster.local"), 100));
+        carried.into_iter().map(|(told, _)| (told.list, told.ends)).collect()
+    }
+
+    #[test]
+    fn another_book_keeps_what_its_names_still_mean_and_nothing_else() {
+        let public = vec![("public".to_owned(), 500)];
+        assert_eq!(kept("www.example.com", "198.51.100.1", &["public", "others"], false), public);
+        assert_eq!(kept("www.example.org", "198.51.100.1", &["public", "others"], false), []);
+        // A list that refuses private addresses does not take over one that another list allowed.
+        assert_eq!(kept("db.example.com", "10.1.2.3", &["public"], false), []);
+        assert_eq!(kept("db.example.com", "10.1.2.3", &["own"], false), [("own".to_owned(), 500)]);
+    }
+
+    #[test]
+    fn an_agent_that_just_came_is_told_all_again_and_one_that_knows_is_not() {
+        let same = ["public", "own", "inside"];
+        assert_eq!(kept("www.example.com", "198.51.100.1", &same, false), []);
+        assert_eq!(kept("www.example.com", "198.51.100.1", &same, true), [("public".to_owned(), 500)]);
     }
 }

@@ -13,8 +13,8 @@ use super::words::Named;
 const SETTLING: Duration = Duration::from_secs(5);
 /// Whoever has not asked for so long does not use the name.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
-/// Names in trouble; beyond, no more are looked at.
-const MOST: usize = 256;
+/// Names in trouble, of one list and of all; beyond, no more are looked at. A status has room for sixteen.
+const MOST: (usize, usize) = (32, 1024);
 /// Names known to have had an address; beyond, all are learned anew.
 const MOST_GOOD: usize = 20_000;
 
@@ -49,7 +49,7 @@ impl Troubles {
     pub fn bad(&mut self, what: NameTrouble, name: &str, lists: BTreeSet<String>, now: Instant) {
         let known = self.bad.contains_key(name);
         let resolved = what == NameTrouble::Unresolved && self.good.contains(name);
-        if resolved || (!known && self.bad.len() >= MOST) {
+        if resolved || (!known && self.is_full(&lists)) {
             return;
         }
         let trouble = self.bad.entry(name.to_owned()).or_insert_with(|| Trouble {
@@ -60,6 +60,11 @@ impl Troubles {
         });
         trouble.lists.extend(lists);
         (trouble.what, trouble.asked) = (what, now);
+    }
+
+    fn is_full(&self, lists: &BTreeSet<String>) -> bool {
+        let of = |list: &String| self.bad.values().filter(|trouble| trouble.lists.contains(list)).count();
+        self.bad.len() >= MOST.1 || lists.iter().any(|list| of(list) >= MOST.0)
     }
 
     /// What is sure by now.
@@ -115,5 +120,17 @@ mod tests {
         assert_eq!(told(&mut troubles, start + SETTLING), wanted);
         troubles.good("last.example");
         assert_eq!(told(&mut troubles, start + SETTLING), []);
+    }
+
+    #[test]
+    fn a_pod_that_asks_for_ever_new_names_leaves_room_for_the_troubles_of_others() {
+        let (mut troubles, start) = (Troubles::default(), Instant::now());
+        for n in 0..2000 {
+            troubles.bad(NameTrouble::Unresolved, &format!("n{n}.example"), list("flood"), start);
+        }
+        troubles.bad(NameTrouble::Unresolved, "typo.example", list("other"), start);
+        let told = told(&mut troubles, start + SETTLING);
+        assert_eq!(told.len(), MOST.0 + 1);
+        assert!(told.iter().any(|(name, _)| name == "typo.example"));
     }
 }

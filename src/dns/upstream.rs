@@ -27,7 +27,7 @@ pub enum Transport {
     Tcp,
 }
 
-/// Asks; the answer bears the id of the asking pod again.
+/// Asks by an id of its own, which the answer bears.
 pub async fn ask(
     server: IpAddr,
     question: &Question,
@@ -38,12 +38,10 @@ pub async fn ask(
     let mut sent = query.to_vec();
     message::set_id(&mut sent, own);
     let to = SocketAddr::new(server, PORT);
-    let (mut answer, reply) = match transport {
-        Transport::Udp => by_datagram(to, &sent, question, own).await?,
-        Transport::Tcp => by_stream(to, &sent, question, own).await?,
-    };
-    message::set_id(&mut answer, question.id);
-    Ok((answer, reply))
+    match transport {
+        Transport::Udp => by_datagram(to, &sent, question, own).await,
+        Transport::Tcp => by_stream(to, &sent, question, own).await,
+    }
 }
 
 async fn by_datagram(

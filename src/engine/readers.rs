@@ -1,6 +1,7 @@
 //! What the node's DNS proxy must know: which pod may ask whom, and for which names its answers open addresses.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use podwall_ruleset::Family;
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,13 @@ pub fn cluster_dns(cluster: &Cluster, options: &Options) -> BTreeSet<IpAddr> {
         .collect()
 }
 
+/// Is it a pod that says itself who may come? The proxy would come in the node's name, which is let in whatever the pod's
+/// policies say of whom it asks for. Such a server is asked directly, and both ends' policies have their say.
+fn shuns_strangers(cluster: &Cluster, address: IpAddr) -> bool {
+    let governed = |pod: &Arc<Pod>| !resolve::governing(cluster, pod, Direction::Ingress).is_empty();
+    cluster.owner(address).is_some_and(governed)
+}
+
 fn reader(
     cluster: &Cluster,
     pod: &Pod,
@@ -110,6 +118,7 @@ fn reader(
             for server in peer.dns_proxy().into_iter().flatten() {
                 match server {
                     DnsServer::Cluster => servers.extend(cluster_dns),
+                    DnsServer::At(address) if shuns_strangers(cluster, *address) => {}
                     DnsServer::At(address) => drop(servers.insert(*address)),
                 }
             }

@@ -1,6 +1,7 @@
 //! Names, with a real name server, a real proxy and real connections: an address is open when its answer arrives, to
 //! the pod that asked, and to nobody else.
 mod ground;
+mod siege;
 
 use std::net::IpAddr;
 use std::process::Command;

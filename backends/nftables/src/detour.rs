@@ -4,6 +4,9 @@
 //! is owned and does not persist, so the kernel takes it away with the proxy's socket (Linux 5.12); and every way in
 //! it ends after [`LIFE`] unless it is renewed, so a proxy that hangs is passed by too (decision Q2). It runs before
 //! kube-proxy's destination NAT, which would hide the server that was asked.
+//!
+//! Queries of a pod go another way only to the servers that this pod may ask for names: whatever else a policy lets it
+//! ask, it asks itself.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -33,6 +36,10 @@ const TABLE: &str = "podwall_dns";
 const CHAIN: &str = "queries";
 /// `NF_IP_PRI_NAT_DST - 1`: before kube-proxy.
 const PRIORITY: i32 = -101;
+/// Sees to it that conntrack sees queries; see [`write_tracked`].
+const TRACKED: &str = "tracked";
+/// `NF_IP_PRI_RAW - 1`: before whoever says that it shall not.
+const BEFORE_RAW: i32 = -301;
 /// How long a way is open without being renewed.
 pub const LIFE: Duration = Duration::from_secs(3);
 /// Plain DNS.
@@ -54,6 +61,10 @@ const NFTA_IMMEDIATE_DATA: u16 = 2;
 const NFTA_LOOKUP_SET: u16 = 1;
 const NFTA_LOOKUP_SREG: u16 = 2;
 const NFTA_LOOKUP_DREG: u16 = 3;
+// enum nft_ct_attributes, enum nft_ct_keys
+const NFTA_CT_KEY: u16 = 2;
+const NFTA_CT_SREG: u16 = 4;
+const NFT_CT_ZONE: u32 = 17;
 
 /// Where the proxy listens, one address a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,26 +79,46 @@ pub struct Proxy {
 pub struct Detour {
     socket: Socket,
     batch: Batch,
-    pods: BTreeSet<IpAddr>,
+    askers: BTreeSet<(IpAddr, IpAddr)>,
     ways: BTreeMap<IpAddr, u16>,
+}
+
+/// What a table is made with, best first; not every kernel has all of it.
+#[derive(Clone, Copy)]
+struct Make {
+    flags: TableFlags,
+    tracking: Tracking,
+}
+
+/// Are queries kept visible to conntrack?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tracking {
+    /// They are.
+    Kept,
+    /// The kernel has no zones.
+    AsItComes,
 }
 
 impl Detour {
     /// Makes the table, empty: nobody's queries go another way yet. One that a proxy before left behind goes.
     pub fn open(proxy: Proxy) -> Result<Self, BackendError> {
         let socket = Socket::open().map_err(failed)?;
-        let (pods, ways) = (BTreeSet::new(), BTreeMap::new());
-        let mut detour = Self { socket, batch: Batch::default(), pods, ways };
-        let owned = detour.make(proxy, TableFlags(NFT_TABLE_F_OWNER))?;
-        if !owned.refused.is_empty() {
-            // A kernel without owners of tables: what the ways' short life does must do.
-            let open = detour.make(proxy, TableFlags::OPEN)?;
-            good(&open, "making table inet podwall_dns")?;
+        let (askers, ways) = (BTreeSet::new(), BTreeMap::new());
+        let mut detour = Self { socket, batch: Batch::default(), askers, ways };
+        let (owned, open) = (TableFlags(NFT_TABLE_F_OWNER), TableFlags::OPEN);
+        // A kernel without owners of tables: what the ways' short life does must do.
+        let kinds = [(owned, Tracking::Kept), (owned, Tracking::AsItComes), (open, Tracking::Kept)];
+        for (flags, tracking) in kinds {
+            if detour.make(proxy, Make { flags, tracking })?.refused.is_empty() {
+                return Ok(detour);
+            }
         }
+        let plain = detour.make(proxy, Make { flags: open, tracking: Tracking::AsItComes })?;
+        good(&plain, "making table inet podwall_dns")?;
         Ok(detour)
     }
 
-    fn make(&mut self, proxy: Proxy, flags: TableFlags) -> Result<Reply, BackendError> {
+    fn make(&mut self, proxy: Proxy, how: Make) -> Result<Reply, BackendError> {
         let batch = &mut self.batch;
         batch.begin(Subsystem::Nftables, self.socket.sequence(), None);
         // Made so that it can be deleted, whether or not it was there.
@@ -95,37 +126,46 @@ impl Detour {
             table::write_named(TABLE, TableFlags::OPEN, w);
         });
         batch.message(header(NFT_MSG_DELTABLE, Flags::NONE), |w| w.put_text(NFTA_SET_TABLE, TABLE));
-        batch.message(header(NFT_MSG_NEWTABLE, Flags::CREATE), |w| table::write_named(TABLE, flags, w));
+        batch.message(header(NFT_MSG_NEWTABLE, Flags::CREATE), |w| table::write_named(TABLE, how.flags, w));
         for (id, family) in (1..).step_by(2).zip(Family::BOTH) {
-            batch.message(header(NFT_MSG_NEWSET, Flags::CREATE), |w| write_pods(family, id, w));
+            batch.message(header(NFT_MSG_NEWSET, Flags::CREATE), |w| write_askers(family, id, w));
             batch.message(header(NFT_MSG_NEWSET, Flags::CREATE), |w| write_ways(family, id + 1, w));
         }
-        batch.message(header(NFT_MSG_NEWCHAIN, Flags::CREATE), write_chain);
-        for family in Family::BOTH {
-            for protocol in PROTOCOLS {
-                batch.message(header(NFT_MSG_NEWRULE, Flags::CREATE | Flags::APPEND), |w| {
-                    write_rule(family, protocol, proxy, w);
-                });
+        batch.message(header(NFT_MSG_NEWCHAIN, Flags::CREATE), |w| write_chain((CHAIN, "nat", PRIORITY), w));
+        if how.tracking == Tracking::Kept {
+            let place = (TRACKED, "filter", BEFORE_RAW);
+            batch.message(header(NFT_MSG_NEWCHAIN, Flags::CREATE), |w| write_chain(place, w));
+        }
+        for (family, protocol) in Family::BOTH.into_iter().flat_map(|family| PROTOCOLS.map(|p| (family, p))) {
+            let rule = || header(NFT_MSG_NEWRULE, Flags::CREATE | Flags::APPEND);
+            batch.message(rule(), |w| write_rule(family, protocol, proxy, w));
+            if how.tracking == Tracking::Kept {
+                batch.message(rule(), |w| write_tracked(family, protocol, w));
             }
         }
         batch.end(Subsystem::Nftables, Finish::Commit);
         self.socket.batch(&self.batch).map_err(failed)
     }
 
-    /// Whose queries go to the proxy, and to which port those for each server. Both are whole, and in one commit.
-    pub fn set(&mut self, pods: &BTreeSet<IpAddr>, ways: &BTreeMap<IpAddr, u16>) -> Result<(), BackendError> {
+    /// Whose queries go to the proxy, to which servers, and to which port those for each server. Both are whole, and in
+    /// one commit.
+    pub fn set(
+        &mut self,
+        askers: &BTreeSet<(IpAddr, IpAddr)>,
+        ways: &BTreeMap<IpAddr, u16>,
+    ) -> Result<(), BackendError> {
         self.batch.begin(Subsystem::Nftables, self.socket.sequence(), None);
         for family in Family::BOTH {
-            let of = |all: &BTreeSet<IpAddr>, known: &BTreeSet<IpAddr>| -> Vec<IpAddr> {
-                all.difference(known).filter(|address| Family::of(address) == family).copied().collect()
+            let of = |all: &BTreeSet<(IpAddr, IpAddr)>, known: &BTreeSet<(IpAddr, IpAddr)>| -> Vec<_> {
+                all.difference(known).filter(|(pod, _)| Family::of(pod) == family).copied().collect()
             };
-            let (gone, new) = (of(&self.pods, pods), of(pods, &self.pods));
-            members(&mut self.batch, NFT_MSG_DELSETELEM, &pods_of(family), &gone);
-            members(&mut self.batch, NFT_MSG_NEWSETELEM, &pods_of(family), &new);
+            let (gone, new) = (of(&self.askers, askers), of(askers, &self.askers));
+            members(&mut self.batch, NFT_MSG_DELSETELEM, &askers_of(family), &gone);
+            members(&mut self.batch, NFT_MSG_NEWSETELEM, &askers_of(family), &new);
         }
         open_ways(&mut self.batch, ways);
         self.commit("changing whose DNS queries are taken to the proxy")?;
-        self.pods.clone_from(pods);
+        self.askers.clone_from(askers);
         self.ways.clone_from(ways);
         Ok(())
     }
@@ -158,8 +198,8 @@ fn good(reply: &Reply, doing: &str) -> Result<(), BackendError> {
     Err(BackendError::Io { doing: format!("{doing}: {at}: {refusal}"), source })
 }
 
-fn pods_of(family: Family) -> String {
-    format!("pods{}", family.digit())
+fn askers_of(family: Family) -> String {
+    format!("askers{}", family.digit())
 }
 
 fn ways_of(family: Family) -> String {
@@ -173,13 +213,14 @@ const fn address_form(family: Family) -> (u32, u32) {
     }
 }
 
-fn write_pods(family: Family, id: u32, writer: &mut Writer) {
+/// Pod and server.
+fn write_askers(family: Family, id: u32, writer: &mut Writer) {
     let (kind, length) = address_form(family);
     writer.put_text(NFTA_SET_TABLE, TABLE);
-    writer.put_text(NFTA_SET_NAME, &pods_of(family));
+    writer.put_text(NFTA_SET_NAME, &askers_of(family));
     writer.put_be32(NFTA_SET_FLAGS, 0);
-    writer.put_be32(NFTA_SET_KEY_TYPE, kind);
-    writer.put_be32(NFTA_SET_KEY_LEN, length);
+    writer.put_be32(NFTA_SET_KEY_TYPE, datatype::concat(kind, kind));
+    writer.put_be32(NFTA_SET_KEY_LEN, 2 * length);
     writer.put_be32(NFTA_SET_ID, id);
 }
 
@@ -196,14 +237,45 @@ fn write_ways(family: Family, id: u32, writer: &mut Writer) {
     writer.put_be32(NFTA_SET_ID, id);
 }
 
-fn write_chain(writer: &mut Writer) {
+/// In the prerouting hook.
+fn write_chain((name, kind, priority): (&str, &str, i32), writer: &mut Writer) {
     writer.put_text(NFTA_CHAIN_TABLE, TABLE);
-    writer.put_text(NFTA_CHAIN_NAME, CHAIN);
+    writer.put_text(NFTA_CHAIN_NAME, name);
     writer.nest(NFTA_CHAIN_HOOK, |hook| {
         hook.put_be32(NFTA_HOOK_HOOKNUM, 0);
-        hook.put(NFTA_HOOK_PRIORITY, &PRIORITY.to_be_bytes());
+        hook.put(NFTA_HOOK_PRIORITY, &priority.to_be_bytes());
     });
-    writer.put_text(NFTA_CHAIN_TYPE, "nat");
+    writer.put_text(NFTA_CHAIN_TYPE, kind);
+}
+
+/// Where a DNS cache of the node has the address of the cluster's DNS (`NodeLocal DNSCache`), rules in the raw table keep
+/// conntrack from seeing queries to it, and without conntrack there is no other way to take. They leave alone what
+/// has a zone already (`notrack_tg`, `nft_notrack_eval`), so a query is given the zone it would be in anyway.
+fn write_tracked(family: Family, protocol: u8, writer: &mut Writer) {
+    writer.put_text(NFTA_RULE_TABLE, TABLE);
+    writer.put_text(NFTA_RULE_CHAIN, TRACKED);
+    writer.nest(NFTA_RULE_EXPRESSIONS, |list| {
+        for expr in questions(family, protocol) {
+            expr.write(NFTA_LIST_ELEM, list);
+        }
+        // While the proxy lives: the way itself is looked for, and not looked at.
+        raw(list, "lookup", |data| write_way(family, data));
+        raw(list, "immediate", |data| {
+            data.put_be32(NFTA_IMMEDIATE_DREG, Register::FIRST.0);
+            data.nest(NFTA_IMMEDIATE_DATA, |value| value.put(NFTA_DATA_VALUE, &0_u16.to_ne_bytes()));
+        });
+        raw(list, "ct", |data| {
+            data.put_be32(NFTA_CT_KEY, NFT_CT_ZONE);
+            data.put_be32(NFTA_CT_SREG, Register::FIRST.0);
+        });
+    });
+}
+
+/// The server's port at the proxy, from its address in the first register into the second.
+fn write_way(family: Family, data: &mut Writer) {
+    data.put_text(NFTA_LOOKUP_SET, &ways_of(family));
+    data.put_be32(NFTA_LOOKUP_SREG, Register::FIRST.0);
+    data.put_be32(NFTA_LOOKUP_DREG, SECOND);
 }
 
 fn write_rule(family: Family, protocol: u8, proxy: Proxy, writer: &mut Writer) {
@@ -213,11 +285,7 @@ fn write_rule(family: Family, protocol: u8, proxy: Proxy, writer: &mut Writer) {
         for expr in questions(family, protocol) {
             expr.write(NFTA_LIST_ELEM, list);
         }
-        raw(list, "lookup", |data| {
-            data.put_text(NFTA_LOOKUP_SET, &ways_of(family));
-            data.put_be32(NFTA_LOOKUP_SREG, Register::FIRST.0);
-            data.put_be32(NFTA_LOOKUP_DREG, SECOND);
-        });
+        raw(list, "lookup", |data| write_way(family, data));
         raw(list, "immediate", |data| {
             data.put_be32(NFTA_IMMEDIATE_DREG, Register::FIRST.0);
             data.nest(NFTA_IMMEDIATE_DATA, |value| match family {
@@ -234,13 +302,13 @@ fn write_rule(family: Family, protocol: u8, proxy: Proxy, writer: &mut Writer) {
     });
 }
 
-/// Is it a query of one of the pods? Leaves the server's address in the first register.
+/// Is it a query of a pod to a server it asks by us? Leaves the server's address in the first register.
 fn questions(family: Family, protocol: u8) -> Vec<Expr> {
     let (source, destination, length) = match family {
         Family::V4 => (12, 16, 4),
         Family::V6 => (8, 24, 16),
     };
-    let address = |offset| Payload { header: Header::Network, offset, length, into: Register::FIRST };
+    let address = |offset, into| Payload { header: Header::Network, offset, length, into };
     let mut exprs: Vec<Expr> = vec![
         Meta::first(MetaKey::Family).into(),
         Cmp::equal([protocol_family(family)]).into(),
@@ -248,12 +316,13 @@ fn questions(family: Family, protocol: u8) -> Vec<Expr> {
         Cmp::equal([protocol]).into(),
         DESTINATION_PORT.into(),
         Cmp { order: crate::expr::Order::Equal, data: Data::of(PORT.to_be_bytes()) }.into(),
-        address(source).into(),
+        address(source, Register::FIRST).into(),
+        address(destination, Register::behind(length)).into(),
     ];
     // The names are good: letters and a digit.
-    let pods = SetName::new(&pods_of(family)).ok();
-    exprs.extend(pods.map(|set| Expr::from(Lookup { set, yields: Yields::Membership })));
-    exprs.push(address(destination).into());
+    let askers = SetName::new(&askers_of(family)).ok();
+    exprs.extend(askers.map(|set| Expr::from(Lookup { set, yields: Yields::Membership })));
+    exprs.push(address(destination, Register::FIRST).into());
     exprs
 }
 
@@ -271,16 +340,16 @@ fn raw(list: &mut Writer, name: &str, fill: impl FnOnce(&mut Writer)) {
     });
 }
 
-fn members(batch: &mut Batch, message: u8, set: &str, addresses: &[IpAddr]) {
+fn members(batch: &mut Batch, message: u8, set: &str, askers: &[(IpAddr, IpAddr)]) {
     /// One message takes some thousands.
     const AT_ONCE: usize = 1000;
     let flags = if message == NFT_MSG_NEWSETELEM { Flags::CREATE } else { Flags::NONE };
-    for chunk in addresses.chunks(AT_ONCE) {
+    for chunk in askers.chunks(AT_ONCE) {
         batch.message(header(message, flags), |w| {
             write_set(set, w);
             w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
-                for address in chunk {
-                    list.nest(NFTA_LIST_ELEM, |element| write_key(*address, element));
+                for (pod, server) in chunk {
+                    list.nest(NFTA_LIST_ELEM, |element| write_key(&[*pod, *server], element));
                 }
             });
         });
@@ -303,7 +372,7 @@ fn open_ways(batch: &mut Batch, ways: &BTreeMap<IpAddr, u16>) {
             w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
                 for (server, port) in mine {
                     list.nest(NFTA_LIST_ELEM, |element| {
-                        write_key(*server, element);
+                        write_key(&[*server], element);
                         element.nest(NFTA_SET_ELEM_DATA, |data| {
                             data.put(NFTA_DATA_VALUE, &port.to_be_bytes());
                         });
@@ -320,9 +389,11 @@ fn write_set(set: &str, writer: &mut Writer) {
     writer.put_text(NFTA_SET_ELEM_LIST_SET, set);
 }
 
-fn write_key(address: IpAddr, writer: &mut Writer) {
-    writer.nest(NFTA_SET_ELEM_KEY, |data| match address {
-        IpAddr::V4(v4) => data.put(NFTA_DATA_VALUE, &v4.octets()),
-        IpAddr::V6(v6) => data.put(NFTA_DATA_VALUE, &v6.octets()),
+fn write_key(addresses: &[IpAddr], writer: &mut Writer) {
+    let bytes = addresses.iter().flat_map(|address| match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
     });
+    let bytes: Vec<u8> = bytes.collect();
+    writer.nest(NFTA_SET_ELEM_KEY, |data| data.put(NFTA_DATA_VALUE, &bytes));
 }

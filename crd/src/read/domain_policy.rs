@@ -141,12 +141,24 @@ fn dns_servers(reader: &mut Reader, map: &Map<String, Value>) -> Vec<DnsServer> 
         if text == CLUSTER_DNS {
             return Ok(DnsServer::Cluster);
         }
-        let address = text.parse::<IpAddr>().map(|address| DnsServer::At(address.to_canonical()));
-        address.map_err(|_| {
+        let address = text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| {
             let problem = format!("{text:?} is neither {CLUSTER_DNS} nor an address; it is left out");
             reader.unclear(path, problem)
-        })
+        })?;
+        if is_host(address) {
+            return Ok(DnsServer::At(address));
+        }
+        Err(reader.unclear(path, format!("{text} is no address of another machine; it is left out")))
     })
+}
+
+/// The node asks in the pod's place, and for it these are other machines than for the pod: itself above all.
+fn is_host(address: IpAddr) -> bool {
+    let link = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.octets().first() == Some(&0),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(link || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
 /// Policy-semantics Q4: optional `*.`, then two labels or more, optional final dot; and no address.

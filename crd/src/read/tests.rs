@@ -357,3 +357,25 @@ fn what_is_unclear_in_a_domain_policy_allows_nothing_and_isolates_all_the_same()
     assert_eq!((read.asks.dns_servers.len(), read.asks.private_answers), (0, PrivateAnswers::Refuse));
     assert_eq!(read.problems.len(), 12, "{:?}", read.problems);
 }
+
+#[test]
+fn servers_that_are_another_machine_for_the_node_than_for_its_pods_are_left_out() {
+    let odd = [
+        "127.0.0.53",
+        "::1",
+        "0.0.0.0",
+        "0.1.2.3",
+        "::",
+        "255.255.255.255",
+        "224.0.0.251",
+        "ff02::fb",
+        "fe80::1",
+    ];
+    let clothed = "::ffff:127.0.0.1";
+    for server in odd.into_iter().chain([clothed]) {
+        let read =
+            domain_policy(&with_spec(&json!({"podSelector": {}, "dnsServers": [server, "169.254.20.10"]})));
+        assert_eq!(read.asks.dns_servers, [DnsServer::At("169.254.20.10".parse().unwrap())], "{server}");
+        assert_eq!(read.problems.len(), 1, "{server}");
+    }
+}

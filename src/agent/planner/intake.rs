@@ -43,13 +43,10 @@ impl Planner {
             }
             // Nobody holds it: whoever waits is told so.
             Input::Teach(..) if self.phase == Phase::Ended => {}
-            Input::Teach(lessons, pupil) => {
-                for lesson in lessons {
-                    self.change(Change::Learned(lesson), at);
-                }
-                self.oldest.get_or_insert(at);
-                self.teaching.wait(pupil);
+            Input::Teach(lessons, pupil) if self.phase == Phase::Gathering => {
+                self.teaching.keep(lessons, pupil, Instant::now());
             }
+            Input::Teach(lessons, pupil) => self.teach(lessons, pupil, at),
             Input::BookRead(revision) => self.teaching.read(revision),
         }
     }

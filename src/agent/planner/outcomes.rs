@@ -22,10 +22,12 @@ impl Planner {
             }
             Outcome::Done => {
                 self.busy = false;
+                self.teaching.done();
                 self.telling.marks.done();
             }
             Outcome::Undone => {
                 self.busy = false;
+                self.teaching.done();
                 self.telling.marks.lost();
             }
             Outcome::Lost => {

@@ -1,7 +1,7 @@
 //! What the planner owes the DNS proxy: the book before the rules that need it, and word when the kernel holds what
 //! pods are about to learn.
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant as Moment};
 
 use podwall_engine::model::{ListId, PodUid};
 use podwall_engine::readers::Book;
@@ -10,30 +10,71 @@ use podwall_ruleset::Deadline;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::domains::Classroom;
+use super::super::domains::{Classroom, Owners};
+use super::Planner;
 
 /// How long rules wait for the proxy to read the book they need.
 const READING: Duration = Duration::from_millis(250);
+/// So long the proxy holds back an answer (`src/dns/exchange.rs`).
+const EARLY: Duration = Duration::from_secs(2);
 /// A proxy that is replaced is away for less.
 const REPLACING: Duration = Duration::from_secs(30);
+
+/// What a pod is about to learn, and who waits to hear that the kernel holds it.
+type Taught = (Vec<Lesson>, oneshot::Sender<()>);
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Teaching {
     classroom: Classroom,
     pupils: Vec<oneshot::Sender<()>>,
+    /// What was told before all pods were known, and when.
+    early: Vec<(Instant, Taught)>,
     /// Something changed that the book may depend on.
     dirty: bool,
     /// A book the proxy has not read yet, and until when that is waited for.
     reading: Option<(u64, Instant)>,
+    /// Who has which address by a book whose rules the kernel does not hold yet.
+    owners: Option<Owners>,
+    /// The same, with the rules under way; and word when they stand.
+    settling: Option<(Owners, oneshot::Receiver<()>)>,
     stood: Vec<(ListId, IpAddr, IpAddr, Deadline)>,
     /// Since when a proxy has been missed.
     missed: Option<Instant>,
 }
 
+impl Planner {
+    /// Takes in what a pod is about to learn. What the engine does not take is never confirmed: the pod is gone, or
+    /// another one by now.
+    pub(super) fn teach(&mut self, lessons: Vec<Lesson>, pupil: oneshot::Sender<()>, at: Moment) {
+        let mut held = true;
+        for lesson in lessons {
+            let (pod, subject, ends) = (lesson.pod, (lesson.list.clone(), lesson.address), lesson.ends);
+            let owner = lesson.owner.clone();
+            self.change(Change::Learned(lesson), at);
+            let known = self.engine.cluster().lessons();
+            held &= known.owner(pod) == Some(&owner) && known.end_of(pod, &subject) >= Some(ends);
+        }
+        self.oldest.get_or_insert(at);
+        if held {
+            self.teaching.pupils.push(pupil);
+        }
+    }
+}
+
 impl Teaching {
     pub(super) const fn new(classroom: Classroom) -> Self {
-        Self { classroom, pupils: Vec::new(), dirty: true, reading: None, stood: Vec::new(), missed: None }
+        Self {
+            classroom,
+            pupils: Vec::new(),
+            early: Vec::new(),
+            dirty: true,
+            reading: None,
+            owners: None,
+            settling: None,
+            stood: Vec::new(),
+            missed: None,
+        }
     }
 
     /// Something happened.
@@ -43,9 +84,17 @@ impl Teaching {
         }
     }
 
-    /// Somebody waits for what was just taken in.
-    pub(super) fn wait(&mut self, pupil: oneshot::Sender<()>) {
-        self.pupils.push(pupil);
+    /// Somebody tells of a pod before all pods are known: it is looked at then, unless its pod was told meanwhile that
+    /// there is no answer.
+    pub(super) fn keep(&mut self, lessons: Vec<Lesson>, pupil: oneshot::Sender<()>, now: Instant) {
+        self.early.retain(|(since, _)| now < *since + EARLY);
+        self.early.push((now, (lessons, pupil)));
+    }
+
+    /// All that was told so early.
+    pub(super) fn early(&mut self, now: Instant) -> Vec<Taught> {
+        let kept = std::mem::take(&mut self.early).into_iter();
+        kept.filter(|(since, _)| now < *since + EARLY).map(|(_, taught)| taught).collect()
     }
 
     /// Does anybody wait? The apply thread sees to it that their commits are not too many.
@@ -56,6 +105,25 @@ impl Teaching {
     /// All who wait; they are served now.
     pub(super) fn pupils(&mut self) -> Vec<oneshot::Sender<()>> {
         std::mem::take(&mut self.pupils)
+    }
+
+    /// Something is handed on: with it goes who has to hear when it stands.
+    pub(super) fn hand_on(&mut self, pupils: &mut Vec<oneshot::Sender<()>>) {
+        if let Some(owners) = self.owners.take() {
+            let (word, stands) = oneshot::channel();
+            self.settling = Some((owners, stands));
+            pupils.push(word);
+        }
+    }
+
+    /// What was under way is done, one way or the other.
+    pub(super) fn done(&mut self) {
+        let Some((owners, mut stands)) = self.settling.take() else { return };
+        if stands.try_recv().is_ok() {
+            self.classroom.write_owners(&owners);
+        } else {
+            self.owners.get_or_insert(owners);
+        }
     }
 
     /// The proxy works by the book of this revision.
@@ -69,9 +137,11 @@ impl Teaching {
     pub(super) fn publish(&mut self, engine: &Engine, now: Instant) -> bool {
         if std::mem::take(&mut self.dirty)
             && let Some(revision) = self.classroom.publish(engine.book())
-            && self.classroom.is_attended()
         {
-            self.reading = Some((revision, now + READING));
+            self.owners = Some(self.classroom.owners());
+            if self.classroom.is_attended() {
+                self.reading = Some((revision, now + READING));
+            }
         }
         match self.reading {
             Some((_, until)) if now < until => true,
@@ -106,6 +176,8 @@ impl Teaching {
     /// Nothing is judged any more: the proxy lets go of all queries, and nobody waits.
     pub(super) fn end(&mut self) {
         self.classroom.publish(Book::default());
+        self.classroom.write_owners(&Owners::new());
+        (self.owners, self.settling) = (None, None);
         self.pupils.clear();
         self.reading = None;
     }
@@ -125,11 +197,64 @@ impl Teaching {
         if self.stood.is_empty() {
             return Vec::new();
         }
-        let readers = self.classroom.earlier_readers();
+        let readers = self.classroom.earlier_owners();
         let lesson = |(list, pod, address, ends): (ListId, IpAddr, IpAddr, Deadline)| {
             let owner = PodUid(readers.get(&pod)?.as_str().into());
             Some(Lesson { pod, owner, list, address, ends })
         };
         std::mem::take(&mut self.stood).into_iter().filter_map(lesson).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podwall_engine::{NodeName, Options, ingest};
+    use serde_json::json;
+
+    use super::super::super::domains::classroom;
+    use super::*;
+
+    /// An engine whose only pod may ask for names.
+    fn engine(uid: &str) -> Engine {
+        let mut engine = Engine::new(NodeName::from("a"), Options::default());
+        let objects = [
+            json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"namespace": "shop", "name": "web", "uid": uid}, "spec": {"nodeName": "a"},
+                "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}]}}),
+            json!({"apiVersion": "podwall.dev/v1alpha1", "kind": "DomainPolicy",
+                "metadata": {"namespace": "shop", "name": "x", "uid": "p"},
+                "spec": {"podSelector": {}, "egress": [{"domains": ["a.example"]}], "dnsServers": ["192.0.2.53"]}}),
+        ];
+        for object in &objects {
+            engine.apply(ingest::object(object).unwrap().unwrap().0);
+        }
+        engine
+    }
+
+    #[tokio::test]
+    async fn whose_an_address_is_is_written_down_once_the_kernel_holds_nothing_of_the_pod_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = || classroom(folder.path()).0.earlier_owners();
+        let mut teaching = Teaching::new(classroom(folder.path()).0);
+        let (now, address) = (Instant::now(), IpAddr::from([10, 0, 0, 1]));
+        let mut turn = |uid: &str, stands: bool| {
+            teaching.dirty = true;
+            teaching.publish(&engine(uid), now);
+            let mut pupils = teaching.pupils();
+            teaching.hand_on(&mut pupils);
+            let before = written();
+            if stands {
+                pupils.into_iter().for_each(|pupil| pupil.send(()).unwrap());
+            } else {
+                drop(pupils);
+            }
+            teaching.done();
+            (before.get(&address).cloned(), written().get(&address).cloned())
+        };
+        let some = |uid: &str| Some(uid.to_owned());
+        assert_eq!(turn("first", true), (None, some("first")));
+        // The commit failed: what the first one learned may stand there still.
+        assert_eq!(turn("heir", false), (some("first"), some("first")));
+        assert_eq!(turn("heir", true), (some("first"), some("heir")));
     }
 }

@@ -8,7 +8,8 @@ use podwall_engine::model::{
     Labels, Life, Network, Node, NodeName, PeerSelector, Pod, PodUid, Policy, PolicyId, PolicyKind, Scope,
     Selector, Tier,
 };
-use podwall_ruleset::Digest;
+use podwall_ruleset::{Deadline, Digest, Key};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::agent::host::view::View;
@@ -87,7 +88,7 @@ impl Case {
         match self.work()? {
             Work::Update { update, .. } => {
                 let elements = update.delta.sets.values().flat_map(|edit| edit.elements.keys());
-                Some(elements.filter_map(podwall_ruleset::Key::address).collect())
+                Some(elements.filter_map(Key::address).collect())
             }
             other => panic!("{other:?}"),
         }
@@ -238,11 +239,7 @@ async fn a_lost_kernel_is_given_the_whole_ruleset_again() {
     case.outcomes.send(Outcome::Done).unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let Some(Work::Wanted(wanted)) = case.work() else { panic!("no ruleset") };
-    let verdicts = wanted
-        .ruleset
-        .sets
-        .values()
-        .filter_map(|set| set.verdict(&podwall_ruleset::Key::Address(address(1))));
+    let verdicts = wanted.ruleset.sets.values().filter_map(|set| set.verdict(&Key::Address(address(1))));
     assert_eq!(verdicts.count(), 2);
 }
 
@@ -343,13 +340,13 @@ async fn what_pods_wait_for_is_handed_on_at_once_and_what_comes_meanwhile_togeth
     for together in [1, 2, 3] {
         let mut waiting = Vec::new();
         for _ in 0..together {
-            let (pupil, taught) = tokio::sync::oneshot::channel();
+            let (pupil, taught) = oneshot::channel();
             case.send(Input::Teach(Vec::new(), pupil)).await;
             waiting.push(taught);
         }
         case.turn().await;
         let Some(Work::Update { pupils, .. }) = case.work() else { panic!("no update") };
-        let (pupil, _late) = tokio::sync::oneshot::channel();
+        let (pupil, _late) = oneshot::channel();
         case.send(Input::Teach(Vec::new(), pupil)).await;
         case.turn().await;
         assert!(case.work().is_none(), "one at a time");
@@ -368,7 +365,7 @@ async fn after_a_teardown_nothing_is_handed_on_any_more() {
     let case = following().await;
     case.outcomes.send(Outcome::TornDown).unwrap();
     case.turn().await;
-    let (pupil, taught) = tokio::sync::oneshot::channel();
+    let (pupil, taught) = oneshot::channel();
     case.send(Input::Teach(Vec::new(), pupil)).await;
     assert!(taught.await.is_err(), "the DNS proxy waits for what nobody holds");
     case.change(pod(1)).await;
@@ -406,7 +403,7 @@ async fn an_address_that_was_judged_before_the_start_and_that_nobody_owns_is_kep
     case.turn().await;
     let Some(Work::Wanted(wanted)) = case.work() else { panic!("nothing to do") };
     let shut = |address: IpAddr| {
-        let key = podwall_ruleset::Key::Address(address);
+        let key = Key::Address(address);
         let verdicts = wanted.ruleset.sets.values().filter_map(move |set| set.verdict(&key).cloned());
         verdicts.map(|verdict| verdict.to_string()).collect::<Vec<_>>()
     };
@@ -505,4 +502,45 @@ async fn pods_with_policies_of_names_and_no_proxy_are_told_of_unless_it_is_only_
     assert!(!case.concerns().contains("podwall dns"));
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert!(case.concerns().contains("nowhere new (1 pods)"), "{}", case.concerns());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_before_all_pods_are_known_is_held_once_they_are_and_confirmed_then_only() {
+    use podwall_engine::Lesson;
+    let policy = serde_json::json!({"apiVersion": "podwall.dev/v1alpha1", "kind": "DomainPolicy",
+        "metadata": {"namespace": "shop", "name": "x", "uid": "x"},
+        "spec": {"podSelector": {}, "egress": [{"domains": ["a.example"]}], "dnsServers": ["192.0.2.53"]}});
+    let policy = podwall_engine::ingest::object(&policy).unwrap().unwrap().0;
+    let mut twin = Engine::new(NodeName::from("a"), Options::default());
+    [Change::Node(node()), policy.clone(), pod(1)].into_iter().for_each(|change| twin.apply(change));
+    let list = twin.book().lists.keys().next().unwrap().clone();
+    let there = IpAddr::from([198, 51, 100, 1]);
+    let lesson = |number: u8, uid: &str| Lesson {
+        pod: address(number),
+        owner: PodUid(uid.into()),
+        list: podwall_engine::model::ListId(list.as_str().into()),
+        address: there,
+        ends: Deadline(u64::MAX / 2),
+    };
+    let case = start([Feed::Pods, Feed::Host]);
+    case.outcomes.send(Outcome::Standing(Standing::Strict)).unwrap();
+    case.change(Change::Node(node())).await;
+    case.change(policy).await;
+    let (pupil, mut taught) = oneshot::channel();
+    case.send(Input::Teach(vec![lesson(1, "u1")], pupil)).await;
+    // Another pod had that address when it was asked.
+    let (strange, untaught) = oneshot::channel();
+    case.send(Input::Teach(vec![lesson(1, "gone")], strange)).await;
+    case.change(pod(1)).await;
+    case.send(Input::Complete(Feed::Pods)).await;
+    case.send(Input::Host(Arc::new(View::default()))).await;
+    case.turn().await;
+    let Some(Work::Wanted(wanted)) = case.work() else { panic!("no ruleset") };
+    let pair = Key::Pair(address(1), there);
+    assert!(wanted.ruleset.sets.values().any(|set| set.iter().any(|(key, _)| *key == pair)));
+    assert!(taught.try_recv().is_err());
+    wanted.pupils.into_iter().for_each(|pupil| {
+        let _ = pupil.send(());
+    });
+    assert!(taught.await.is_ok() && untaught.await.is_err());
 }

@@ -1,7 +1,8 @@
 use std::str::FromStr as _;
 
 use hickory_proto::op::Edns;
-use hickory_proto::rr::rdata::{A, AAAA, CNAME};
+use hickory_proto::rr::rdata::svcb::{Alpn, IpHint, SvcParamKey};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, HTTPS};
 use hickory_proto::rr::{DNSClass, Record};
 
 use super::*;
@@ -132,4 +133,69 @@ fn of_a_torn_message_nothing_but_a_lifetime_is_touched() {
         cap_lifetimes(&mut torn, 1);
         assert!(torn == whole[..length] || torn == capped[..length], "{length}: {torn:?}");
     }
+}
+
+fn service(owner: &str, priority: u16, ttl: u32) -> Record {
+    let hints = vec![
+        (SvcParamKey::Alpn, SvcParamValue::Alpn(Alpn(vec!["h3".to_owned()]))),
+        (SvcParamKey::Ipv4Hint, SvcParamValue::Ipv4Hint(IpHint(vec![A([198, 51, 100, 7].into())]))),
+        (SvcParamKey::Ipv6Hint, SvcParamValue::Ipv6Hint(IpHint(vec![AAAA("2001:db8::7".parse().unwrap())]))),
+    ];
+    let params = if priority == 0 { Vec::new() } else { hints };
+    Record::from_rdata(name(owner), ttl, RData::HTTPS(HTTPS(SVCB::new(priority, name("."), params))))
+}
+
+#[test]
+fn what_a_service_hints_at_are_addresses_of_its_name_along_its_chain() {
+    let asked = Question::read(&asking("www.example.com.", RecordType::HTTPS).to_vec().unwrap()).unwrap();
+    assert!(asked.asks_for_addresses() && asked.asks_for_hints());
+    let hinted = vec!["198.51.100.7".to_owned(), "2001:db8::7".to_owned()];
+    assert_eq!(given(&asked, vec![service("www.example.com.", 1, 60)]), (hinted.clone(), 60));
+    let chain = vec![cname("www.example.com.", 20, "edge.net."), service("edge.net.", 1, 60)];
+    assert_eq!(given(&asked, chain), (hinted, 20));
+    for strange in [service("other.example.com.", 1, 60), service("www.example.com.", 0, 60)] {
+        assert_eq!(given(&asked, vec![strange]).0, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_is_not_of_the_internet_gives_no_address() {
+    let asked = question("www.example.com.");
+    let mut chaos = a("www.example.com.", 60, 1);
+    chaos.dns_class = DNSClass::CH;
+    assert_eq!(given(&asked, vec![chaos, a("www.example.com.", 60, 2)]).0, ["198.51.100.2"]);
+    let mut query = asking("www.example.com.", RecordType::A);
+    query.queries[0].set_query_class(DNSClass::CH);
+    assert!(!Question::read(&query.to_vec().unwrap()).unwrap().asks_for_addresses());
+}
+
+#[test]
+fn an_answer_to_another_kind_of_operation_is_none() {
+    let asked = question("www.example.com.");
+    let mut right = answering(&asked, vec![a("www.example.com.", 60, 1)]);
+    assert!(Reply::read(&right.to_vec().unwrap(), &asked, 77).is_some());
+    right.metadata.op_code = OpCode::Notify;
+    assert!(Reply::read(&right.to_vec().unwrap(), &asked, 77).is_none());
+}
+
+#[test]
+fn names_that_point_at_themselves_or_ahead_end_without_harm() {
+    // A header that promises one question, whose name points at itself, ahead, or nowhere.
+    for pointer in [[0xc0, 12], [0xc0, 14], [0xc0, 0xff], [0xff, 0xff]] {
+        let mut bytes = vec![0, 77, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        bytes.extend(pointer);
+        bytes.extend([0, 1, 0, 1]);
+        assert!(Question::read(&bytes).is_none(), "{pointer:?}");
+        cap_lifetimes(&mut bytes, 1);
+    }
+    // And two hundred CNAMEs in a row are followed for a while only.
+    let asked = question("n0.net.");
+    let long = |count: u32| {
+        let mut chain: Vec<Record> =
+            (0..count).map(|n| cname(&format!("n{n}.net."), 60, &format!("n{}.net.", n + 1))).collect();
+        chain.push(a(&format!("n{count}.net."), 60, 1));
+        chain
+    };
+    assert_eq!(given(&asked, long(20)).0, ["198.51.100.1"]);
+    assert_eq!(given(&asked, long(200)).0, Vec::<String>::new());
 }

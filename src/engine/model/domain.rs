@@ -28,12 +28,13 @@ impl DomainName {
         self == parent || self.is_below(&parent.0)
     }
 
-    /// Whole labels only: `notexample.com` is not below `example.com` (Q3).
+    /// Whole labels only: `notexample.com` is not below `example.com` (Q3), and neither is `not\.example.com`, whose
+    /// first dot is part of a label (RFC 1035, 5.1).
     fn is_below(&self, parent: &str) -> bool {
         self.0
             .strip_suffix(parent)
             .and_then(|rest| rest.strip_suffix('.'))
-            .is_some_and(|rest| !rest.is_empty())
+            .is_some_and(|rest| !rest.is_empty() && !rest.ends_with('\\'))
     }
 }
 
@@ -201,9 +202,14 @@ mod tests {
         for below in ["www.example.com", "a.b.example.com", "WWW.EXAMPLE.COM."] {
             assert!(matches("*.example.com", below), "{below}");
         }
-        for other in
-            ["example.com", ".example.com", "notexample.com", "example.com.evil.net", "www.example.org"]
-        {
+        for other in [
+            "example.com",
+            ".example.com",
+            "notexample.com",
+            "example.com.evil.net",
+            "www.example.org",
+            r"not\.example.com",
+        ] {
             assert!(!matches("*.example.com", other), "{other}");
         }
     }

@@ -200,6 +200,8 @@ const DOMAINS: &[(&str, &str)] = &[
     ("{podSelector: {}, listeningPorts: [{port: 70000}]}", "spec.listeningPorts[0].port: Invalid value"),
     ("{podSelector: {}, dnsServers: [dns.example.com]}", "spec.dnsServers[0]: Invalid value"),
     ("{podSelector: {}, dnsServers: [9.9.9.9/32]}", "spec.dnsServers[0]: Invalid value"),
+    ("{podSelector: {}, dnsServers: [127.0.0.53]}", "spec.dnsServers[0]: Invalid value"),
+    ("{podSelector: {}, dnsServers: [ClusterDNS, 'fe80::53']}", "spec.dnsServers[1]: Invalid value"),
     ("{podSelector: {}, privateAnswers: Maybe}", "spec.privateAnswers: Unsupported value"),
     (
         "{podSelector: {matchExpressions: [{key: a, operator: In}]}}",

@@ -234,6 +234,63 @@ fn the_book_names_whom_a_pod_may_ask_and_for_what() {
 }
 
 #[test]
+fn the_clusters_dns_may_get_other_addresses_while_pods_use_it() {
+    let mut world = World::standard();
+    let dns = |v4: &str, v6: &str| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "kube-system", "name": "kube-dns"},
+            "spec": {"clusterIP": v4, "clusterIPs": [v4, v6], "ports": [{"port": 53, "protocol": "UDP"}]}})
+    };
+    world.put(&domain_policy("x/one", "{podSelector: {}, egress: [{domains: [api.example.com]}]}"));
+    let own = addresses(&world, "x/a")[0];
+    let asked = |world: &World| book_of(world, "n1").readers.get(&own).map(|reader| reader.servers.clone());
+    assert_eq!(asked(&world), None);
+    for [v4, v6] in [["10.96.0.10", "fd96::a"], ["10.96.0.99", "fd96::63"]] {
+        world.put(&dns(v4, v6));
+        assert_eq!(asked(&world), Some([v4, v6].map(ip).into()));
+    }
+    let gone = ingest::object(&dns("10.96.0.99", "fd96::63")).unwrap().unwrap().0;
+    world.change(&ingest::removal(&gone).unwrap());
+    assert_eq!(asked(&world), None);
+}
+
+#[test]
+fn a_server_that_is_a_pod_with_policies_of_its_own_is_never_asked_in_the_nodes_name() {
+    let mut world = World::standard();
+    let servers = addresses(&world, "y/a");
+    let text: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    let spec = format!(
+        "{{podSelector: {{matchLabels: {{pod: a}}}}, egress: [{{domains: [api.example.com]}}], dnsServers: ['{}']}}",
+        text.join("', '")
+    );
+    world.put(&domain_policy("x/one", &spec));
+    let own = addresses(&world, "x/a");
+    let asked =
+        |world: &World| book_of(world, "n1").readers.get(&own[0]).map(|reader| reader.servers.clone());
+    assert_eq!(asked(&world), Some(servers.iter().copied().collect()));
+    // Its policy lets in z alone; the node, and so the proxy, would get in all the same.
+    world.policy(
+        "y/in",
+        "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: z}}}]}]}",
+    );
+    assert_eq!(asked(&world), None);
+    assert!(!world.open("x/a", "y/a", "udp/53"));
+    world.policy("y/in", "{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}]}]}");
+    assert_eq!(asked(&world), None);
+    assert!(world.open("x/a", "y/a", "udp/53") && !world.open("x/a", "y/a", "udp/54"));
+}
+
+#[test]
+fn pods_in_the_nodes_own_network_are_not_in_the_book() {
+    let mut world = World::standard();
+    world.put(&domain_policy("x/one", ONE));
+    let before = book_of(&world, "n1");
+    let mut node = super::manifest::pod("x/host").labels("pod=a").on("n1").ips(&["10.0.0.1", "fd00::1"]);
+    node.0["spec"]["hostNetwork"] = json!(true);
+    world.pod(node);
+    assert_eq!(book_of(&world, "n1"), before);
+}
+
+#[test]
 fn annotations_of_a_pod_say_what_a_policy_for_it_alone_would() {
     let mut world = World::standard();
     let annotated = |text: &str| {

@@ -11,8 +11,8 @@ fn detour() -> Detour {
     Detour::open(proxy).unwrap()
 }
 
-fn pods(texts: &[&str]) -> BTreeSet<std::net::IpAddr> {
-    texts.iter().map(|text| text.parse().unwrap()).collect()
+fn askers(texts: &[(&str, &str)]) -> BTreeSet<(std::net::IpAddr, std::net::IpAddr)> {
+    texts.iter().map(|(pod, server)| (pod.parse().unwrap(), server.parse().unwrap())).collect()
 }
 
 fn ways(texts: &[(&str, u16)]) -> BTreeMap<std::net::IpAddr, u16> {
@@ -31,13 +31,18 @@ fn the_table_is_what_it_shall_be_and_goes_with_its_owner() {
     in_namespace(|| {
         let mut detour = detour();
         detour
-            .set(&pods(&["10.0.0.2", "fd00::2"]), &ways(&[("10.96.0.10", 15353), ("fd96::a", 15354)]))
+            .set(
+                &askers(&[("10.0.0.2", "10.96.0.10"), ("fd00::2", "fd96::a")]),
+                &ways(&[("10.96.0.10", 15353), ("fd96::a", 15354)]),
+            )
             .unwrap();
         let shown = nft(TABLE);
         for rule in [
             "type nat hook prerouting priority dstnat - 1; policy accept;",
-            "udp dport 53 ip saddr @pods4 dnat ip to 169.254.53.1:ip daddr map @ways4",
-            "tcp dport 53 ip6 saddr @pods6 dnat ip6 to [fd53::1]:ip6 daddr map @ways6",
+            "udp dport 53 ip saddr . ip daddr @askers4 dnat ip to 169.254.53.1:ip daddr map @ways4",
+            "tcp dport 53 ip6 saddr . ip6 daddr @askers6 dnat ip6 to [fd53::1]:ip6 daddr map @ways6",
+            "type filter hook prerouting priority raw - 1; policy accept;",
+            "10.0.0.2 . 10.96.0.10",
         ] {
             assert!(shown.contains(rule), "{rule}\n{shown}");
         }
@@ -48,7 +53,7 @@ fn the_table_is_what_it_shall_be_and_goes_with_its_owner() {
         assert!(!attempt("nft", &["list", "table", "inet", "podwall_dns"]).status.success());
         nft("add table inet podwall_dns");
         let _next = self::detour();
-        assert!(nft(TABLE).contains("pods4"));
+        assert!(nft(TABLE).contains("askers4"));
     });
 }
 
@@ -56,10 +61,13 @@ fn the_table_is_what_it_shall_be_and_goes_with_its_owner() {
 fn ways_follow_what_is_set_and_close_by_themselves() {
     in_namespace(|| {
         let mut detour = detour();
-        detour.set(&pods(&["10.0.0.2", "10.0.0.3"]), &ways(&[("10.96.0.10", 15353)])).unwrap();
-        detour.set(&pods(&["10.0.0.3", "10.0.0.4"]), &ways(&[("10.96.0.11", 15353)])).unwrap();
+        let of = |pods: [&str; 2]| askers(&pods.map(|pod| (pod, "10.96.0.10")));
+        detour.set(&of(["10.0.0.2", "10.0.0.3"]), &ways(&[("10.96.0.10", 15353)])).unwrap();
+        detour.set(&of(["10.0.0.3", "10.0.0.4"]), &ways(&[("10.96.0.11", 15353)])).unwrap();
         let shown = nft(TABLE);
-        assert!(shown.contains("10.0.0.3, 10.0.0.4") && !shown.contains("10.0.0.2"), "{shown}");
+        for (pod, there) in [("10.0.0.2", false), ("10.0.0.3", true), ("10.0.0.4", true)] {
+            assert_eq!(shown.contains(&format!("{pod} . 10.96.0.10")), there, "{pod}\n{shown}");
+        }
         assert!(is_open("10.96.0.11") && !is_open("10.96.0.10"), "{shown}");
         for _ in 0..3 {
             std::thread::sleep(LIFE / 2);
