@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use podwall_nftables::Detour;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -13,6 +12,7 @@ use podwall_engine::readers::Book;
 
 use super::Settings;
 use super::book::Pages;
+use super::detour::Lane;
 use super::exchange::Exchange;
 use super::link::{Link, News};
 use super::metrics::Metrics;
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The whole.
 pub struct House {
     settings: Settings,
-    detour: Detour,
+    lane: Lane,
     exchange: Arc<Exchange>,
     news: UnboundedReceiver<News>,
     /// The port of each server; kept as long as the process lives, so that no port ever changes its meaning.
@@ -36,10 +36,10 @@ pub struct House {
 
 impl House {
     /// A house without doors yet.
-    pub fn new(settings: Settings, detour: Detour, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: Settings, lane: Lane, metrics: Arc<Metrics>) -> Self {
         let (link, news) = Link::start(settings.state_dir.clone());
         let exchange = Arc::new(Exchange::new(&settings, link, Arc::clone(&metrics)));
-        Self { settings, detour, exchange, news, ports: BTreeMap::new(), metrics }
+        Self { settings, lane, exchange, news, ports: BTreeMap::new(), metrics }
     }
 
     /// What all queries share.
@@ -58,9 +58,7 @@ impl House {
                     None => return,
                 },
                 _ = renewal.tick() => {
-                    if let Err(error) = self.detour.renew() {
-                        tracing::error!(error = &error as &dyn std::error::Error, "queries go past the proxy");
-                    }
+                    self.lane.renew();
                     self.exchange.sweep();
                     self.exchange.tell_names();
                 }
@@ -96,15 +94,7 @@ impl House {
         }
         self.metrics.pods.set(i64::try_from(pods.len()).unwrap_or(i64::MAX));
         self.exchange.turn_to(pages);
-        match self.detour.set(&pods, &ways) {
-            Ok(()) => {
-                // The agent may be gone again.
-                let _ = done.send(());
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "queries go past the proxy");
-            }
-        }
+        self.lane.set(pods, ways, done);
     }
 
     async fn door(&mut self, server: IpAddr) -> std::io::Result<u16> {

@@ -2,13 +2,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::namespace::{attempt, in_namespace, nft};
-use crate::detour::{Detour, LIFE, Proxy};
+use podwall_ruleset::detour::LIFE;
+use podwall_ruleset::{Detour as _, Proxy};
+
+use crate::detour::NftablesDetour;
 
 const TABLE: &str = "list table inet podwall_dns";
 
-fn detour() -> Detour {
+fn detour() -> NftablesDetour {
     let proxy = Proxy { v4: "169.254.53.1".parse().unwrap(), v6: "fd53::1".parse().unwrap() };
-    Detour::open(proxy).unwrap()
+    NftablesDetour::open(proxy).unwrap()
 }
 
 fn pods(texts: &[&str]) -> BTreeSet<std::net::IpAddr> {
