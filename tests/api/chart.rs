@@ -82,15 +82,21 @@ fn the_schema_refuses_what_the_agent_would() -> Result<(), Failure> {
 }
 
 #[test]
-fn the_agent_may_write_rules_and_nothing_else_on_its_node() -> Result<(), Failure> {
+fn the_agent_and_the_dns_proxy_may_write_rules_and_nothing_else_on_their_node() -> Result<(), Failure> {
     let Some(helm) = Helm::or_skip()? else { return Ok(()) };
     let capabilities = |values: &str| -> Result<Value, Failure> {
-        let objects = helm.objects(&format!("dns.enabled=false,{values}"))?;
-        let pod = of_kind(&objects, "DaemonSet")?.pointer("/spec/template/spec").cloned().unwrap_or_default();
-        assert_eq!(pod.pointer("/hostNetwork"), Some(&json!(true)));
-        assert_eq!((pod.pointer("/hostPID"), pod.pointer("/hostIPC")), (None, None));
-        assert_eq!(pod.pointer("/tolerations"), Some(&json!([{"operator": "Exists"}])));
-        Ok(pod.pointer("/containers/0/securityContext").cloned().unwrap_or_default())
+        let objects = helm.objects(values)?;
+        let sets = objects.iter().filter(|object| object["kind"] == "DaemonSet");
+        let pods: Vec<&Value> = sets.map(|set| &set["spec"]["template"]["spec"]).collect();
+        assert_eq!(pods.len(), 2);
+        for pod in &pods {
+            assert_eq!(pod.pointer("/hostNetwork"), Some(&json!(true)));
+            assert_eq!((pod.pointer("/hostPID"), pod.pointer("/hostIPC")), (None, None));
+            assert_eq!(pod.pointer("/tolerations"), Some(&json!([{"operator": "Exists"}])));
+        }
+        let [of_one, of_other] = [0, 1].map(|at| pods[at]["containers"][0]["securityContext"].clone());
+        assert_eq!(of_one, of_other);
+        Ok(of_one)
     };
     let confined = |added: Value| {
         json!({

@@ -125,7 +125,8 @@ impl Ground {
         plant(&rig);
         let knot = Knot::start(rig.lab.host("names").unwrap().netns(), zone);
         rig.learn(&[policy("blue/names", spec)]);
-        let agents = Agents::on(&mut rig, holder(&rig));
+        let holder = holder(&rig);
+        let agents = Agents::on(&mut rig, holder);
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut ground = Self { proxy: None, agents, knot, rig, flags };
         ground.start_proxy();

@@ -172,6 +172,9 @@ fn what_a_killed_proxy_left_leads_nowhere_once_the_next_one_opens() {
     });
 }
 
+/// Of others, who may have an older save of the table.
+type Deed = fn(Variant, &str);
+
 #[test]
 fn whatever_others_do_to_the_nat_table_the_jump_is_first_again_and_once() {
     in_namespace(|variant| {
@@ -187,7 +190,7 @@ fn whatever_others_do_to_the_nat_table_the_jump_is_first_again_and_once() {
             detour.renew().unwrap()
         };
         assert_eq!(renew(), None);
-        let deeds: [(&str, fn(Variant, &str)); 4] = [
+        let deeds: [(&str, Deed); 4] = [
             ("before", |variant, _| iptables(variant, "-t nat -I PREROUTING -j KUBE-SERVICES")),
             ("took", |variant, _| iptables(variant, "-t nat -F PREROUTING")),
             ("took", |variant, _| {
@@ -285,9 +288,13 @@ fn queries_of_the_pods_reach_the_proxy_and_those_of_others_their_server() {
             run("nsenter", &words.split(' ').collect::<Vec<_>>())
         };
         ip(&format!("link add pod type veth peer name eth0 netns {thread}"));
-        ["link set pod up", "addr add 10.0.0.1/24 dev pod", "addr add 10.96.0.10/32 dev lo"].map(ip);
+        for words in ["link set pod up", "addr add 10.0.0.1/24 dev pod", "addr add 10.96.0.10/32 dev lo"] {
+            ip(words);
+        }
         ip(&format!("addr add {PROXY}/32 dev lo"));
-        ["link set eth0 up", "addr add 10.0.0.2/24 dev eth0", "addr add 10.0.0.3/24 dev eth0"].map(inside);
+        for words in ["link set eth0 up", "addr add 10.0.0.2/24 dev eth0", "addr add 10.0.0.3/24 dev eth0"] {
+            inside(words);
+        }
         inside("route add default via 10.0.0.1");
         says("server", ("10.96.0.10", 53));
         says("proxy", (PROXY, 15353));
