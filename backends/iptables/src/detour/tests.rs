@@ -155,7 +155,7 @@ fn ways_follow_what_is_set_and_close_by_themselves() {
         assert_eq!(members, expected);
         assert!(is_open("10.96.0.11") && !is_open("10.96.0.10"));
         let saved = standing(variant);
-        assert!(saved.contains("10.96.0.11/32") && !saved.contains("10.96.0.10"), "{saved}");
+        assert!(saved.contains("-d 10.96.0.11/32") && !saved.contains("-d 10.96.0.10/32"), "{saved}");
         assert_eq!(saved.matches("\n:PWD-").count(), 1, "{saved}");
         for _ in 0..3 {
             std::thread::sleep(LIFE / 2);
