@@ -263,10 +263,13 @@ fn a_table_that_holds_our_rules_only_tells_nothing_of_which_iptables_the_host_us
     });
 }
 
+/// From where, of whom, and who is told the answer.
+type Query = (&'static str, &'static str, mpsc::Sender<String>);
+
 /// Queries of the node itself pass `OUTPUT`, so another namespace asks: two addresses that are a thread's. It ends with
 /// its sender.
-fn pod() -> (mpsc::Sender<(&'static str, &'static str, mpsc::Sender<String>)>, i32) {
-    let (sender, asked) = mpsc::channel::<(&str, &str, mpsc::Sender<String>)>();
+fn pod() -> (mpsc::Sender<Query>, i32) {
+    let (sender, asked) = mpsc::channel::<Query>();
     let (born, thread) = mpsc::channel();
     std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
