@@ -18,7 +18,9 @@ async fn pods_with_policies_of_names_and_no_proxy_are_told_of_unless_it_is_only_
 
 /// What was handed on is in the kernel, and whoever waits for it hears so; he may have given up.
 fn stands(pupils: Vec<oneshot::Sender<()>>) {
-    pupils.into_iter().for_each(|pupil| drop(pupil.send(())));
+    for pupil in pupils {
+        let _ = pupil.send(());
+    }
 }
 
 #[tokio::test(start_paused = true)]
