@@ -7,6 +7,7 @@
 mod blame;
 mod formers;
 mod kernel;
+mod learned;
 mod meter;
 mod recheck;
 
@@ -17,11 +18,8 @@ use std::time::{Duration, Instant};
 
 use podwall_engine::Update;
 use podwall_engine::compile::names;
-use podwall_engine::model::ListId;
 use podwall_engine::recheck::all_barred;
-use podwall_ruleset::{
-    Backend, BackendError, Deadline, Delta, ForeignChange, Key, Match, Ruleset, Value, stages,
-};
+use podwall_ruleset::{Backend, BackendError, Delta, ForeignChange, Match, Ruleset, stages};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -35,6 +33,7 @@ use crate::telemetry::server::Telemetry;
 use formers::Formers;
 pub use kernel::StartListening;
 use kernel::{Failure, Kernel};
+use learned::learned;
 use meter::Meter;
 use recheck::Recheck;
 
@@ -237,7 +236,8 @@ impl Applier {
                 self.state = State::Lost { cause, ask: None };
                 let judged = recheck::judged_addresses(self.kernel.standing());
                 self.tell(Outcome::Judged(judged.into_iter().chain(self.formers.judged()).collect()));
-                let learned = learned(self.kernel.standing());
+                let mut learned = learned(self.kernel.standing());
+                learned.extend(self.formers.learned());
                 if !learned.is_empty() {
                     self.tell(Outcome::Learned(learned));
                 }
@@ -472,18 +472,6 @@ fn tell_all(pupils: Vec<oneshot::Sender<()>>) {
     for pupil in pupils {
         let _ = pupil.send(());
     }
-}
-
-/// What pods learned, as the kernel holds it.
-fn learned(ruleset: &Ruleset) -> Vec<(ListId, IpAddr, IpAddr, Deadline)> {
-    let sets = ruleset.sets.iter().filter_map(|(name, set)| Some((ListId::of_set(name)?, set)));
-    let elements = sets.flat_map(|(list, set)| set.iter().map(move |element| (list.clone(), element)));
-    elements
-        .filter_map(|(list, (key, value))| match (key, value) {
-            (Key::Pair(pod, address), Value::Until(ends)) => Some((list, *pod, *address, ends)),
-            _ => None,
-        })
-        .collect()
 }
 
 /// Is there a table of ours, and does it drop mid-stream packets of unknown flows already?
