@@ -27,7 +27,7 @@ mod spelling;
 mod tag;
 mod text;
 
-pub use backend::{Iptables, Options};
+pub use backend::{Iptables, Options, hits};
 pub use detour::IptablesDetour;
 pub use probe::{Choice, Variant};
 pub use remains::Remains;

@@ -224,9 +224,7 @@ fn holder(rig: &Rig) -> &'static str {
     // One host has one kind of iptables: that of the fallback under test.
     let hint = || Command::new(variant.as_str()).args(["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"]).status();
     assert!(netns.run(hint).unwrap().unwrap().success());
-    let pairs = || Command::new("ipset").args(["create", "trial", "hash:net,net", "timeout", "0"]).output();
-    if netns.run(pairs).unwrap().unwrap().status.success() {
-        output(netns, "ipset destroy trial");
+    if super::holds_pairs(Some(variant)) {
         return under_test();
     }
     println!("this kernel's ipset has no pairs: the agent is on nftables, its proxy on {}", variant.as_str());
