@@ -9,7 +9,7 @@ use std::{
 use futures::TryStreamExt;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
-    address::{AddressAttribute, AddressFlags},
+    address::{AddressAttribute, AddressFlags, AddressMessage},
     link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State},
     route::RouteScope,
 };
@@ -92,13 +92,14 @@ pub(super) async fn raise(handle: &Handle, name: &str) -> Result<u32, LabError> 
 }
 
 /// Waits until a raised link really carries packets. The kernel wires up a link's queue some time after both ends are
-/// up (linkwatch); what is sent before is lost, and IPv6 asks for its neighbour only once a second.
+/// up (linkwatch); what is sent before is lost, and IPv6 asks for its neighbour only once a second. Addresses of IPv6 wait
+/// for it too, whatever their flags say, and their own host cannot be reached by them before (`addrconf_dad_begin`).
 pub(super) async fn settle(handle: &Handle, name: &str) -> Result<(), LabError> {
     let until = Instant::now() + SETTLE;
     loop {
         let link = find(handle, name).await?;
         let up = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::OperState(State::Up));
-        if link.attributes.iter().any(up) {
+        if link.attributes.iter().any(up) && !has_tentative(handle, link.header.index).await? {
             return Ok(());
         }
         if Instant::now() > until {
@@ -107,6 +108,20 @@ pub(super) async fn settle(handle: &Handle, name: &str) -> Result<(), LabError> 
         }
         tokio::task::yield_now().await;
     }
+}
+
+async fn has_tentative(handle: &Handle, index: u32) -> Result<bool, LabError> {
+    let addresses: Vec<AddressMessage> = handle
+        .address()
+        .get()
+        .set_link_index_filter(index)
+        .execute()
+        .try_collect()
+        .await
+        .map_err(LabError::netlink("looking whether addresses may be used"))?;
+    let tentative = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Flags(flags) if flags.contains(AddressFlags::Tentative));
+    let own = addresses.iter().filter(|address| address.header.index == index);
+    Ok(own.flat_map(|address| &address.attributes).any(tentative))
 }
 
 pub(super) async fn index_of(handle: &Handle, name: &str) -> Result<u32, LabError> {
