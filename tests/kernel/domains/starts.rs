@@ -209,5 +209,6 @@ fn pods_that_start_and_connect_at_once_all_get_through_and_none_gets_elsewhere()
         &wrong[..wrong.len().min(40)]
     );
     assert_eq!(starts.len(), count as usize);
-    assert!(starts.iter().all(|start| start.strayed > 3), "who never strayed proves nothing");
+    // Each went everywhere once at least, however busy the machine is.
+    assert!(starts.iter().all(|start| start.strayed as usize >= elsewhere(start.number).len()));
 }
