@@ -84,10 +84,11 @@ pub fn seen(state_dir: &Path) -> Result<Vec<Row>, CliError> {
     Ok(rows(entries, &hits()))
 }
 
-/// Packets that met each pair; none where the kernel does not tell.
+/// Packets that met each pair, whichever packet filter holds it; none where the kernel does not tell.
 fn hits() -> BTreeMap<(IpAddr, IpAddr), u64> {
     let mut counted = BTreeMap::new();
-    for hit in podwall_nftables::hits().unwrap_or_default() {
+    let (native, fallback) = (podwall_nftables::hits(), podwall_iptables::hits());
+    for hit in native.unwrap_or_default().into_iter().chain(fallback.unwrap_or_default()) {
         if let Key::Pair(pod, address) = hit.key {
             *counted.entry((pod, address)).or_default() += hit.packets;
         }

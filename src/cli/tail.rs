@@ -257,6 +257,9 @@ impl Tail {
             pause: Duration::from_secs(look_every),
             until: if self.once { Until::Read } else { Until::Stopped },
         };
+        if self.once {
+            is_there(&log)?;
+        }
         let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.metrics_port.or(9090)));
         Ok(Settings {
             log,
@@ -316,6 +319,19 @@ impl LogFlags {
                     .to_owned(),
             )),
         }
+    }
+}
+
+/// A log that comes later may be waited for, but not by who reads it once.
+fn is_there(log: &Log) -> Result<(), CliError> {
+    match log {
+        Log::File(path) | Log::Journal(path) | Log::Export(path) => {
+            std::fs::metadata(path).map(drop).map_err(|error| CliError::Input {
+                doing: format!("reading {}", path.display()),
+                source: Box::new(error),
+            })
+        }
+        Log::StandardInput => Ok(()),
     }
 }
 

@@ -84,6 +84,14 @@ fn what_is_missing_or_makes_no_sense_is_named_and_nothing_begins() {
 }
 
 #[test]
+fn a_log_that_is_read_once_has_to_be_there() {
+    let environment = [("IPTABLES_LOG_PATH", "/nowhere/kern.log"), ("IPTABLES_LOG_PREFIX", "drop:")];
+    let output = run(&environment, &["--dry-run", "--once"]);
+    let error = said(&output.stderr);
+    assert_eq!((output.status.code(), error.contains("/nowhere/kern.log")), (Some(2), true), "{error}");
+}
+
+#[test]
 fn a_drop_eleven_minutes_old_is_passed_over_and_one_that_just_happened_is_told() {
     let folder = tempfile::tempdir().expect("there is room");
     let log = folder.path().join("kern.log");

@@ -26,7 +26,7 @@ mod spelling;
 mod tag;
 mod text;
 
-pub use backend::{Iptables, Options};
+pub use backend::{Iptables, Options, hits};
 pub use probe::{Choice, Variant};
 pub use remains::Remains;
 pub use text::{Listing, listing};

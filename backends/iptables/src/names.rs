@@ -134,6 +134,7 @@ mod tests {
                     Shape::Endpoints(family),
                     Shape::Banned(family),
                     Shape::BannedRanges(family),
+                    Shape::Learned(family),
                     Shape::Services,
                     Shape::Links,
                     Shape::Verdicts(family),
@@ -142,7 +143,7 @@ mod tests {
             })
             .filter_map(|shape| ipset(&set, shape)?.ok())
             .collect();
-        assert_eq!(made.len(), 12);
+        assert_eq!(made.len(), 14);
         assert_eq!(made.iter().find(|name| !is_set_of_ours(name)), None);
         let others = ["pwx_c", "pwab_c", "pw_c", "pwa", "kube_a", "pwt44"];
         assert_eq!(others.iter().find(|name| is_set_of_ours(name)), None);

@@ -1,7 +1,8 @@
 //! Switching packet filters on a live node: what an earlier agent left elsewhere stands until our own rules do.
 //!
 //! While both stand a packet needs the yes of both, so there is no moment without enforcement. Established flows that
-//! the earlier rules judged count as judged, and its shut addresses stay shut: the switch is no first adoption.
+//! the earlier rules judged count as judged, and its shut addresses stay shut: the switch is no first adoption. What
+//! pods learned from DNS they know still, for nobody tells them again before they ask.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use podwall_ruleset::BackendError;
 
 use super::kernel::LAST_PACKETS;
+use super::lessons::{Learned, learned};
 use super::recheck::judged_addresses;
 use super::{Standing, standing};
 use crate::agent::backend::former::{Elsewhere, Former, Found, Look};
@@ -64,6 +66,12 @@ impl Formers {
     pub(super) fn judged(&self) -> BTreeSet<IpAddr> {
         let rulesets = self.list.iter().flat_map(|former| former.rulesets());
         rulesets.flat_map(|ruleset| judged_addresses(&ruleset)).collect()
+    }
+
+    /// What pods learned, as any of them holds it.
+    pub(super) fn learned(&self) -> Vec<Learned> {
+        let rulesets = self.list.iter().flat_map(|former| former.rulesets());
+        rulesets.flat_map(|ruleset| learned(&ruleset)).collect()
     }
 
     /// Our own rules stand: the others may go when the last packet that met only them has left, and before anything

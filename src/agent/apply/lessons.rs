@@ -42,8 +42,11 @@ pub(super) fn tell_all(pupils: Vec<oneshot::Sender<()>>) {
     }
 }
 
-/// What pods learned, as the kernel holds it.
-pub(super) fn learned(ruleset: &Ruleset) -> Vec<(ListId, IpAddr, IpAddr, Deadline)> {
+/// By which names, which pod, what, and until when.
+pub(super) type Learned = (ListId, IpAddr, IpAddr, Deadline);
+
+/// What pods learned, as the kernel holds it: it is the only one who remembers it for us.
+pub(super) fn learned(ruleset: &Ruleset) -> Vec<Learned> {
     let sets = ruleset.sets.iter().filter_map(|(name, set)| Some((ListId::of_set(name)?, set)));
     let elements = sets.flat_map(|(list, set)| set.iter().map(move |element| (list.clone(), element)));
     elements

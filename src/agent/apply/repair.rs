@@ -31,7 +31,8 @@ impl Applier {
                 self.state = State::Lost { cause, ask: None };
                 let judged = recheck::judged_addresses(self.kernel.standing());
                 self.tell(Outcome::Judged(judged.into_iter().chain(self.formers.judged()).collect()));
-                let learned = learned(self.kernel.standing());
+                let mut learned = learned(self.kernel.standing());
+                learned.extend(self.formers.learned());
                 if !learned.is_empty() {
                     self.tell(Outcome::Learned(learned));
                 }

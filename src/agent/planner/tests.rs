@@ -1,4 +1,7 @@
 //! When the planner hands on what, with an apply thread played by the test.
+mod marks;
+mod names;
+
 use std::sync::{Arc, mpsc as channel};
 
 use podwall_crd::ResourceVersion;
@@ -331,36 +334,6 @@ async fn a_stale_watch_is_told_and_shuts_unknown_addresses_until_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_pods_wait_for_is_handed_on_at_once_and_what_comes_meanwhile_together() {
-    let case = following().await;
-    case.change(pod(1)).await;
-    case.turn().await;
-    assert!(case.work().is_some(), "the pace of everything else is spent");
-    case.outcomes.send(Outcome::Done).unwrap();
-    for together in [1, 2, 3] {
-        let mut waiting = Vec::new();
-        for _ in 0..together {
-            let (pupil, taught) = oneshot::channel();
-            case.send(Input::Teach(Vec::new(), pupil)).await;
-            waiting.push(taught);
-        }
-        case.turn().await;
-        let Some(Work::Update { pupils, .. }) = case.work() else { panic!("no update") };
-        let (pupil, _late) = oneshot::channel();
-        case.send(Input::Teach(Vec::new(), pupil)).await;
-        case.turn().await;
-        assert!(case.work().is_none(), "one at a time");
-        assert_eq!(pupils.len(), together);
-        drop(pupils);
-        case.outcomes.send(Outcome::Done).unwrap();
-        case.turn().await;
-        let Some(Work::Update { pupils, .. }) = case.work() else { panic!("no update") };
-        assert_eq!(pupils.len(), 1);
-        case.outcomes.send(Outcome::Done).unwrap();
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_a_teardown_nothing_is_handed_on_any_more() {
     let case = following().await;
     case.outcomes.send(Outcome::TornDown).unwrap();
@@ -409,138 +382,4 @@ async fn an_address_that_was_judged_before_the_start_and_that_nobody_owns_is_kep
     };
     assert_eq!(shut(gone), ["goto pending", "goto pending"]);
     assert_eq!(shut(mine), ["return", "return"]);
-}
-
-async fn reached(case: &Case, number: u32) {
-    let version = ResourceVersion::parse(&number.to_string()).unwrap();
-    case.send(Input::Reached { kind: ReportedKind::Ban, version, objects: 1, news: News::Spec }).await;
-}
-
-/// The mark on the sheet, if it says anything.
-fn mark(case: &Case) -> Option<String> {
-    let marks = case.sheet.marks()?;
-    Some(marks.get(&ReportedKind::Ban).map_or_else(String::new, |reached| reached.version.to_string()))
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_version_is_told_as_standing_once_the_commit_after_it_came_back_well() {
-    let case = following().await;
-    case.change(pod(1)).await;
-    reached(&case, 10).await;
-    case.turn().await;
-    assert!(case.work().is_some());
-    assert_eq!(mark(&case), Some(String::new()), "on its way");
-    case.change(pod(2)).await;
-    reached(&case, 20).await;
-    case.outcomes.send(Outcome::Done).unwrap();
-    case.turn().await;
-    assert_eq!(mark(&case).as_deref(), Some("10"));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(case.work().is_some());
-    case.outcomes.send(Outcome::Lost).unwrap();
-    case.outcomes.send(Outcome::Done).unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(mark(&case).as_deref(), Some("10"), "it did not go through");
-    assert!(matches!(case.work(), Some(Work::Wanted(_))));
-    case.outcomes.send(Outcome::Done).unwrap();
-    case.turn().await;
-    assert_eq!(mark(&case).as_deref(), Some("20"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_the_kernel_did_not_take_is_not_told_as_standing_while_the_next_try_is_waited_for() {
-    let case = following().await;
-    case.change(pod(1)).await;
-    reached(&case, 10).await;
-    case.turn().await;
-    assert!(case.work().is_some());
-    case.outcomes.send(Outcome::Undone).unwrap();
-    reached(&case, 20).await;
-    tokio::time::sleep(TICK * 2).await;
-    assert_eq!(mark(&case), Some(String::new()));
-    case.outcomes.send(Outcome::Lost).unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(matches!(case.work(), Some(Work::Wanted(_))));
-    case.outcomes.send(Outcome::Done).unwrap();
-    case.turn().await;
-    assert_eq!(mark(&case).as_deref(), Some("20"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_concerns_this_node_in_nothing_stands_at_once_and_after_a_teardown_nothing_does() {
-    let case = following().await;
-    reached(&case, 30).await;
-    case.turn().await;
-    assert!(case.work().is_none());
-    assert_eq!(mark(&case).as_deref(), Some("30"));
-    case.outcomes.send(Outcome::TornDown).unwrap();
-    case.turn().await;
-    assert_eq!(mark(&case), Some(String::new()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_agent_that_finds_nothing_says_so_and_one_that_finds_rules_waits_with_its_report() {
-    for (standing, told) in [(Standing::Nothing, Some(String::new())), (Standing::Strict, None)] {
-        let case = start([Feed::Pods, Feed::Host]);
-        reached(&case, 10).await;
-        case.outcomes.send(Outcome::Standing(standing)).unwrap();
-        case.turn().await;
-        assert_eq!(mark(&case), told);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn pods_with_policies_of_names_and_no_proxy_are_told_of_unless_it_is_only_replaced() {
-    let case = following().await;
-    let raw = serde_json::json!({
-        "metadata": {"namespace": "shop", "name": "names", "uid": "n"},
-        "spec": {"podSelector": {}, "egress": [{"domains": ["api.example.com"]}], "dnsServers": ["192.0.2.53"]},
-    });
-    case.change(Change::Policy(podwall_engine::ingest::domain_policy(&raw).unwrap().policy)).await;
-    case.change(pod(1)).await;
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    assert!(!case.concerns().contains("podwall dns"));
-    tokio::time::sleep(Duration::from_secs(40)).await;
-    assert!(case.concerns().contains("nowhere new (1 pods)"), "{}", case.concerns());
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_told_before_all_pods_are_known_is_held_once_they_are_and_confirmed_then_only() {
-    use podwall_engine::Lesson;
-    let policy = serde_json::json!({"apiVersion": "podwall.dev/v1alpha1", "kind": "DomainPolicy",
-        "metadata": {"namespace": "shop", "name": "x", "uid": "x"},
-        "spec": {"podSelector": {}, "egress": [{"domains": ["a.example"]}], "dnsServers": ["192.0.2.53"]}});
-    let policy = podwall_engine::ingest::object(&policy).unwrap().unwrap().0;
-    let mut twin = Engine::new(NodeName::from("a"), Options::default());
-    [Change::Node(node()), policy.clone(), pod(1)].into_iter().for_each(|change| twin.apply(change));
-    let list = twin.book().lists.keys().next().unwrap().clone();
-    let there = IpAddr::from([198, 51, 100, 1]);
-    let lesson = |number: u8, uid: &str| Lesson {
-        pod: address(number),
-        owner: PodUid(uid.into()),
-        list: podwall_engine::model::ListId(list.as_str().into()),
-        address: there,
-        ends: Deadline(u64::MAX / 2),
-    };
-    let case = start([Feed::Pods, Feed::Host]);
-    case.outcomes.send(Outcome::Standing(Standing::Strict)).unwrap();
-    case.change(Change::Node(node())).await;
-    case.change(policy).await;
-    let (pupil, mut taught) = oneshot::channel();
-    case.send(Input::Teach(vec![lesson(1, "u1")], pupil)).await;
-    // Another pod had that address when it was asked.
-    let (strange, untaught) = oneshot::channel();
-    case.send(Input::Teach(vec![lesson(1, "gone")], strange)).await;
-    case.change(pod(1)).await;
-    case.send(Input::Complete(Feed::Pods)).await;
-    case.send(Input::Host(Arc::new(View::default()))).await;
-    case.turn().await;
-    let Some(Work::Wanted(wanted)) = case.work() else { panic!("no ruleset") };
-    let pair = Key::Pair(address(1), there);
-    assert!(wanted.ruleset.sets.values().any(|set| set.iter().any(|(key, _)| *key == pair)));
-    assert!(taught.try_recv().is_err());
-    wanted.pupils.into_iter().for_each(|pupil| {
-        let _ = pupil.send(());
-    });
-    assert!(taught.await.is_ok() && untaught.await.is_err());
 }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use podwall_testkit::patience::stretched;
 use podwall_testkit::skip::{Need, ready};
 use serde_json::Value;
 
@@ -40,7 +41,7 @@ fn played(backend: &str) -> Value {
         podwall(&["demo", "--output", "json", "--backend", backend]).spawn().expect("the binary was built");
     let folder = folder_of(&demo);
     let output = demo.wait_with_output().expect("it was spawned");
-    assert!(start.elapsed() < LONGEST, "{:?}", start.elapsed());
+    assert!(start.elapsed() < stretched(LONGEST), "{:?}", start.elapsed());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let told: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
     assert_eq!(told["asExpected"], true);
@@ -130,7 +131,7 @@ fn traces(folder: &Path) -> Vec<String> {
 fn wait_until(what: &str, true_now: impl Fn() -> bool) {
     let start = Instant::now();
     while !true_now() {
-        assert!(start.elapsed() < Duration::from_secs(10), "waited in vain until {what}");
+        assert!(start.elapsed() < stretched(Duration::from_secs(10)), "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

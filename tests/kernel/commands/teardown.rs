@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use podwall_lab::Netns;
+use podwall_testkit::patience::stretched;
 use podwall_testkit::skip::{Need, ready};
 use serde_json::Value;
 
@@ -67,7 +68,10 @@ impl Host {
         let start = Instant::now();
         while !self.stands() {
             let rules = rules(&self.netns);
-            assert!(start.elapsed() < Duration::from_secs(10), "the agent wrote nothing:\n{rules}");
+            assert!(
+                start.elapsed() < stretched(Duration::from_secs(10)),
+                "the agent wrote nothing:\n{rules}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         agent

@@ -48,7 +48,7 @@ impl Ground {
         let nodes = NODES.map(|facts| NodePlan::new(facts.name, cni));
         // An address without a verdict is not this suite's question: the specification knows no such thing.
         let options = Options { pending: PendingMode::Off, ..Options::default() };
-        let mut rig = Rig::guarded(&nodes, &[Guard::Owned, Guard::Watched], &options)?;
+        let mut rig = Rig::guarded(&nodes, &[Guard::Auto, Guard::Watched], &options)?;
         for (number, facts) in NODES.iter().enumerate() {
             rig.lab
                 .add_pod(serving(PodPlan::new(&format!("host/{}", facts.name)).on(facts.name).host_network()))

@@ -8,6 +8,7 @@ use podwall_ruleset::evaluate::{Decision, evaluate};
 use podwall_ruleset::packet::{Packet, Transport as Carried};
 use podwall_ruleset::{Hook, LinkName};
 use podwall_testkit::naive::{Flow, Sender, Transport, Verdict, owner_of, verdict};
+use podwall_testkit::patience::stretched;
 use podwall_testkit::world::{NODES, all_flows};
 use serde_json::Value;
 
@@ -112,7 +113,7 @@ impl Ground {
             Way::Service if protocol != Protocol::Icmp && self.is_pod(source) => self.portal(destination),
             Way::Service | Way::Direct => None,
         };
-        let timeout = if question.wanted() == Outcome::Open { PATIENCE } else { SILENCE };
+        let timeout = if question.wanted() == Outcome::Open { stretched(PATIENCE) } else { SILENCE };
         let probe = Probe::new(protocol, behind.unwrap_or(destination), port).timeout(timeout);
         (self.home(source), probe)
     }

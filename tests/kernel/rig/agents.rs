@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use podwall_lab::Netns;
 use podwall_testkit::objects::identity;
+use podwall_testkit::patience::stretched;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -196,7 +197,7 @@ impl Agents {
     }
 
     fn await_health(&self, node: &str, satisfied: impl Fn(&str) -> bool) {
-        let (until, mut last) = (Instant::now() + PATIENCE, String::new());
+        let (until, mut last) = (Instant::now() + stretched(PATIENCE), String::new());
         while Instant::now() < until {
             last = self.get(node, "/readyz").unwrap_or_else(|error| error.to_string());
             if satisfied(&last) {

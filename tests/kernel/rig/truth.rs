@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use podwall_lab::{Netns, Outcome, Probe, Protocol, probe_all};
+use podwall_testkit::patience::stretched;
 
 use super::Rig;
 
@@ -176,7 +177,7 @@ impl Rig {
 
 impl Ask {
     fn probe(&self) -> Probe {
-        let timeout = if self.open { PATIENCE } else { SILENCE };
+        let timeout = if self.open { stretched(PATIENCE) } else { SILENCE };
         Probe::new(self.hop.protocol, self.address, self.hop.port).timeout(timeout)
     }
 

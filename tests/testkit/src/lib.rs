@@ -4,6 +4,7 @@ pub mod apiserver;
 pub mod dnat;
 pub mod naive;
 pub mod objects;
+pub mod patience;
 pub mod port;
 pub mod process;
 pub mod skip;

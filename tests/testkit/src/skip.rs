@@ -15,6 +15,8 @@ pub enum Need<'a> {
     Program(&'a str),
     /// A file or folder, such as a kernel setting.
     Path(&'a str),
+    /// Something its kernel can do, or cannot, as the test found out.
+    Ability(&'a str, bool),
 }
 
 /// True when all is there. Otherwise the test is to return at once: the reason has been printed, beginning with
@@ -54,6 +56,7 @@ impl Need<'_> {
                 version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 version.status().err().map(|error| format!("{name}: {error}"))
             }
+            Self::Ability(what, there) => (!there).then(|| format!("this kernel has no {what}")),
             Self::Path(path) => std::fs::metadata(path).err().map(|error| format!("{path}: {error}")),
         }
     }

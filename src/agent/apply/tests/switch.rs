@@ -1,4 +1,7 @@
 //! An earlier agent used another packet filter: what it left stands until our own rules do.
+use podwall_engine::model::ListId;
+use podwall_ruleset::{Deadline, Family, Key, Set, SetName, SetSpec, Shape, Value};
+
 use super::*;
 use crate::agent::backend::former::{Former, Found};
 
@@ -105,6 +108,20 @@ fn a_switch_is_no_first_adoption() {
     assert_eq!(said, [Outcome::Judged(judged), Outcome::Standing(Standing::Strict)]);
     case.give_whole();
     assert_eq!(case.jobs.try_recv().unwrap().judged, [1, 2].map(address).into());
+}
+
+#[test]
+fn what_pods_learned_is_known_after_a_switch() {
+    let name = SetName::new("d4_names").unwrap();
+    let (list, pod, found) = (ListId::of_set(&name).unwrap(), address(1), address(9));
+    let mut ruleset = Case::settled().engine.ruleset().clone();
+    let mut set = Set::new(SetSpec { shape: Shape::Learned(Family::V4), size: None });
+    set.insert(Key::Pair(pod, found), Value::Until(Deadline(7))).unwrap();
+    ruleset.sets.insert(name, Arc::new(set));
+    let mut case = Left::of(&ruleset).followed_by(Fake::default());
+    case.applier.due(Instant::now());
+    let said: Vec<Outcome> = std::iter::from_fn(|| case.outcomes.try_recv().ok()).collect();
+    assert!(said.contains(&Outcome::Learned(vec![(list, pod, found, Deadline(7))])), "{said:?}");
 }
 
 #[test]
