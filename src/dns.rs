@@ -1,7 +1,7 @@
 //! `podwall dns`: answers the DNS queries of pods that may use names, and has the addresses opened before it answers.
 //!
 //! ```text
-//! pod --query--> detour (nftables) --> proxy --query--> the server that was asked
+//! pod --query--> detour (kernel) ----> proxy --query--> the server that was asked
 //!                                        |  <-answer--
 //!                                        +--lessons--> agent --commit--> kernel
 //! pod <--answer------------------------- + <-confirmed--
@@ -12,6 +12,7 @@
 //! the pod that asked. What names match is the engine's; what is written is the agent's.
 pub mod asking;
 pub mod book;
+pub mod detour;
 pub mod exchange;
 pub mod farewell;
 pub mod flows;
@@ -35,10 +36,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podwall_engine::options::DnsProxy;
-use podwall_nftables::{Detour, Proxy};
-use podwall_ruleset::BackendError;
+use podwall_ruleset::{BackendError, Proxy};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::agent::backend::Choice;
 use house::House;
 use metrics::Metrics;
 
@@ -49,6 +50,8 @@ pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd53, 0x706f, 0x6477, 0x616c, 0
 /// What an operator chooses.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Which packet filter takes queries to it.
+    pub backend: Choice,
     /// Where it listens.
     pub proxy: DnsProxy,
     /// How long an address is held at least, however short it may be cached.
@@ -97,13 +100,15 @@ pub fn run(settings: Settings) -> Result<(), DnsError> {
             .map_err(failed(&format!("listening on {} (choose another with --listen)", settings.listen)))?;
         let addresses = [settings.proxy.v4.into(), settings.proxy.v6.into()];
         lo::add(&addresses).await;
-        // Of a proxy before, whose ports meant other servers.
+        let proxy = Proxy { v4: settings.proxy.v4, v6: settings.proxy.v6 };
+        let (lane, keeper) = detour::start(detour::open(settings.backend, proxy)?)
+            .map_err(failed("starting the thread that keeps the way of queries"))?;
+        // Of a proxy before, whose ports meant other servers; what was left of its way is gone by now.
         flows::forget(move |flow| flows::by_proxy(flow, &addresses));
-        let detour = Detour::open(Proxy { v4: settings.proxy.v4, v6: settings.proxy.v6 })?;
         let metrics = Arc::new(Metrics::default());
         tracing::info!(v4 = %settings.proxy.v4, v6 = %settings.proxy.v6, "podwall dns {} starts", env!("CARGO_PKG_VERSION"));
         let view = ledger::bind(&settings.state_dir).map_err(failed("opening the socket of podwall domains"))?;
-        let house = House::new(settings, detour, Arc::clone(&metrics));
+        let house = House::new(settings, lane, Arc::clone(&metrics));
         let exchange = house.exchange();
         let mut terminate = signal(SignalKind::terminate()).map_err(failed("listening for signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("listening for signals"))?;
@@ -114,7 +119,10 @@ pub fn run(settings: Settings) -> Result<(), DnsError> {
             () = ledger::serve(view, exchange) => {}
             () = house.run() => {}
         }
-        // The way to them went with the house.
+        // The lane went with the house: its keeper takes the way to them away, and ends.
+        if keeper.join().is_err() {
+            tracing::error!("what took queries may stay, and does nothing");
+        }
         lo::remove(&addresses).await;
         Ok(())
     })

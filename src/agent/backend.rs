@@ -174,7 +174,7 @@ struct Tried {
 }
 
 /// Which of the two, in which order; answers also what the first one lacks where the second is taken for it.
-fn choose<T>(
+pub fn choose<T>(
     choice: Choice,
     native: impl FnOnce() -> Result<T, BackendError>,
     fallback: impl FnOnce() -> Result<T, BackendError>,

@@ -16,6 +16,7 @@ use podwall_crd::node_report::NameReport;
 use podwall_engine::options::DnsProxy;
 use podwall_engine::readers::{Book, Reader};
 use podwall_engine::{Lesson, ObjectRef, Warning};
+use podwall_ruleset::detour::LIFE;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -192,9 +193,8 @@ pub async fn serve(
                         tracing::info!(%error, "the DNS proxy is gone");
                     }
                     proxies.fetch_sub(1, Ordering::Relaxed);
-                    // Whoever asked it goes on asking nobody, unless his flow begins anew.
-                    if let Some(DnsProxy { v4, v6, .. }) = proxy {
-                        flows::forget(move |flow| flows::by_proxy(flow, &[v4.into(), v6.into()]));
+                    if let Some(proxy) = proxy {
+                        let_go(proxy, &proxies).await;
                     }
                 });
             }
@@ -203,6 +203,17 @@ pub async fn serve(
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+/// Whoever asked a proxy that is gone goes on asking nobody, unless his flow begins anew. Where its way does not go with
+/// it, such flows may begin there as long as that lasts.
+async fn let_go(DnsProxy { v4, v6, .. }: DnsProxy, proxies: &AtomicUsize) {
+    let forget = || flows::forget(move |flow| flows::by_proxy(flow, &[v4.into(), v6.into()]));
+    forget();
+    tokio::time::sleep(LIFE + Duration::from_millis(100)).await;
+    if proxies.load(Ordering::Relaxed) == 0 {
+        forget();
     }
 }
 

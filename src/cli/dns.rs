@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::planning::DnsProxyFlags;
 use super::{CliError, CliResult, Exit};
+use crate::agent::backend::Choice;
 use crate::dns::{self, DnsError, Settings};
 use crate::telemetry::log::{self, LogFormat};
 
@@ -15,11 +16,11 @@ use crate::telemetry::log::{self, LogFormat};
 #[command(
     long_about = "Answer the DNS queries of pods that may use names, once their addresses are open.\n\n\
         Runs beside `podwall agent` on each node, as a process of its own. Queries of pods that a DomainPolicy selects \
-        are taken here (table `inet podwall_dns`), asked of the very server they were sent to, and answered once the \
-        kernel holds the addresses for the pod that asked. Names that no policy lists are \
-        answered too, and open nothing. When this process dies, queries go to their servers directly at once, when it \
-        hangs within three seconds; nothing new is opened then. An address stays open twice as long as its answer may \
-        be cached; for new connections only, those that are open stay.\n\n\
+        are taken here (by table `inet podwall_dns`, or by a chain of iptables' nat table), asked of the very server \
+        they were sent to, and answered once the kernel holds the addresses for the pod that asked. Names that no \
+        policy lists are answered too, and open nothing. When this process dies, queries go to their servers directly \
+        at once, with iptables or when it hangs within three seconds; nothing new is opened then. An address stays \
+        open twice as long as its answer may be cached; for new connections only, those that are open stay.\n\n\
         The flags --dns-proxy-* and --state-dir must be those of the agent.\n\n\
         Needs CAP_NET_ADMIN in the host's network namespace. Logs go to standard error; RUST_LOG chooses what is \
         told (podwall=debug).",
@@ -34,6 +35,9 @@ use crate::telemetry::log::{self, LogFormat};
 pub struct Dns {
     #[command(flatten)]
     proxy: DnsProxyFlags,
+    /// Which packet filter takes queries here: auto is nftables where the kernel has it, otherwise iptables
+    #[arg(long, value_enum, default_value_t, value_name = "FILTER")]
+    backend: Choice,
     /// Hold an address for at least this long, however short it may be cached
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     shortest: u64,
@@ -59,6 +63,7 @@ impl Dns {
     pub fn run(self) -> CliResult {
         log::init(self.log_format);
         let settings = Settings {
+            backend: self.backend,
             proxy: self.proxy.proxy(),
             floor: Duration::from_secs(self.shortest),
             cap: Duration::from_secs(self.longest),

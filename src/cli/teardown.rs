@@ -60,7 +60,10 @@ impl Teardown {
     /// Runs it.
     pub fn run(self) -> CliResult {
         let report = match ask_agent(&self.state_dir.join("agent.sock"))? {
-            Some(removed) => Report { by: By::Agent, removed },
+            Some(removed) => {
+                dns_lets_go(farewell::bury(&self.state_dir));
+                Report { by: By::Agent, removed }
+            }
             None => Report { by: By::Teardown, removed: remove(&self.state_dir)? },
         };
         match self.output {
@@ -76,11 +79,15 @@ pub(super) fn remove(state_dir: &Path) -> Result<Removed, CliError> {
     let removed =
         former::remove_all().map_err(|error| CliError::backend("removing podwall's rules", error))?;
     Adoption::open(state_dir).forget();
-    if let Err(error) = farewell::let_go(state_dir) {
-        // It judges nothing, and goes with its own DaemonSet.
+    dns_lets_go(farewell::let_go(state_dir));
+    Ok(removed)
+}
+
+/// The proxy judges nothing, and goes with its own DaemonSet.
+fn dns_lets_go(done: io::Result<()>) {
+    if let Err(error) = done {
         tracing::warn!(%error, "the DNS proxy does not let go of queries: stop it too");
     }
-    Ok(removed)
 }
 
 fn words(report: &Report) -> String {

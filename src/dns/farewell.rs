@@ -2,7 +2,7 @@
 //! be answered, for nobody confirms what pods are about to learn.
 //!
 //! Owns the place of an agent that is gone. A proxy that lives comes to whoever listens on its agent's socket, and is
-//! given an empty book; of one that does not live, what it left on the loopback interface goes.
+//! given an empty book; of one that does not live, what it left in iptables and on the loopback interface goes.
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use podwall_engine::readers::Book;
+use podwall_iptables::IptablesDetour;
 
 use super::words::{Asked, SOCKET, Said};
 use super::{ADDRESS_V4, ADDRESS_V6, ledger, lo};
@@ -21,7 +22,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Has the node's proxy let go. Whoever calls this knows that no agent lives.
 pub fn let_go(state_dir: &Path) -> io::Result<()> {
-    if UnixStream::connect(state_dir.join(ledger::SOCKET)).is_err() {
+    if !lives(state_dir) {
         return clean();
     }
     let socket = state_dir.join(SOCKET);
@@ -31,6 +32,15 @@ pub fn let_go(state_dir: &Path) -> io::Result<()> {
     let told = tell(&listener);
     remove_file(&socket)?;
     told
+}
+
+/// Takes away what a proxy left that does not live. One that does is told by its agent.
+pub fn bury(state_dir: &Path) -> io::Result<()> {
+    if lives(state_dir) { Ok(()) } else { clean() }
+}
+
+fn lives(state_dir: &Path) -> bool {
+    UnixStream::connect(state_dir.join(ledger::SOCKET)).is_ok()
 }
 
 fn tell(listener: &UnixListener) -> io::Result<()> {
@@ -60,12 +70,15 @@ fn tell(listener: &UnixListener) -> io::Result<()> {
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
-/// A proxy that was killed could not take its addresses along. Callers may be on a runtime of their own.
+/// A proxy that was killed could not take along its addresses, and its rules only where the kernel does that. Callers
+/// may be on a runtime of their own.
 fn clean() -> io::Result<()> {
+    let rules = IptablesDetour::forget().map_err(io::Error::other);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = move || runtime.block_on(lo::remove(&[ADDRESS_V4.into(), ADDRESS_V6.into()]));
     let thread = std::thread::Builder::new().name("podwall-lo".to_owned()).spawn(work)?;
-    thread.join().map_err(|_| io::Error::other("taking the DNS proxy's addresses off lo"))
+    thread.join().map_err(|_| io::Error::other("taking the DNS proxy's addresses off lo"))?;
+    rules
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {

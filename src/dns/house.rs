@@ -4,16 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use podwall_nftables::Detour;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use podwall_engine::readers::Book;
+use podwall_ruleset::Askers;
 
 use super::Settings;
 use super::book::Pages;
+use super::detour::Lane;
 use super::exchange::Exchange;
 use super::flows;
 use super::link::{Lesson, Link, News};
@@ -40,28 +41,47 @@ impl Drop for Door {
     }
 }
 
+/// A book that is in force, but for the way of queries.
+struct Opening {
+    stands: oneshot::Receiver<()>,
+    /// What the agent is told then, and where.
+    kept: Vec<Lesson>,
+    done: oneshot::Sender<Vec<Lesson>>,
+    askers: Askers,
+}
+
+/// Comes true when the way stands; never while there is no book that waits for one.
+async fn stands(opening: &mut Option<Opening>) -> Result<(), oneshot::error::RecvError> {
+    match opening {
+        Some(opening) => (&mut opening.stands).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The whole.
 pub struct House {
     settings: Settings,
-    detour: Detour,
+    lane: Lane,
     exchange: Arc<Exchange>,
     news: UnboundedReceiver<News>,
     /// The door of each server; kept until there is none left for another, and nobody asks this one.
     doors: BTreeMap<IpAddr, Door>,
     /// Whose queries are taken.
-    askers: BTreeSet<(IpAddr, IpAddr)>,
+    askers: Askers,
+    /// The book whose way does not stand yet.
+    opening: Option<Opening>,
     streams: Arc<Turns>,
     metrics: Arc<Metrics>,
 }
 
 impl House {
     /// A house without doors yet.
-    pub fn new(settings: Settings, detour: Detour, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: Settings, lane: Lane, metrics: Arc<Metrics>) -> Self {
         let (link, news) = Link::start(settings.state_dir.clone());
         let exchange = Arc::new(Exchange::new(&settings, link, Arc::clone(&metrics)));
         let streams = Turns::new(MOST_STREAMS.0, MOST_STREAMS.1);
-        let (doors, askers) = (BTreeMap::new(), BTreeSet::new());
-        Self { settings, detour, exchange, news, doors, askers, streams, metrics }
+        let (doors, askers, opening) = (BTreeMap::new(), Askers::new(), None);
+        Self { settings, lane, exchange, news, doors, askers, opening, streams, metrics }
     }
 
     /// What all queries share.
@@ -79,10 +99,9 @@ impl House {
                     Some(news) => self.hear(news).await,
                     None => return,
                 },
+                stood = stands(&mut self.opening) => self.opened(stood),
                 _ = renewal.tick() => {
-                    if let Err(error) = self.detour.renew() {
-                        tracing::error!(error = &error as &dyn std::error::Error, "queries go past the proxy");
-                    }
+                    self.lane.renew();
                     self.exchange.sweep();
                     self.exchange.tell_names();
                 }
@@ -104,7 +123,7 @@ impl House {
         }
     }
 
-    /// Doors first, then the book, then the way to the doors, then the agent hears of it.
+    /// Doors first, then the book, then the way to the doors; the agent hears of it when that stands.
     async fn open(&mut self, book: Book, done: oneshot::Sender<Vec<Lesson>>) {
         let pages = Pages::of(book);
         let (askers, mut ways) = (pages.askers(), BTreeMap::new());
@@ -125,22 +144,26 @@ impl House {
             }
         }
         self.metrics.pods.set(i64::try_from(pages.count()).unwrap_or(i64::MAX));
-        let kept = self.exchange.turn_to(pages);
-        match self.detour.set(&askers, &ways) {
-            Ok(()) => {
-                // The agent may be gone again.
-                let _ = done.send(kept);
-                self.turn_in(askers);
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "queries go past the proxy");
-            }
+        // What a book before this one had to say and could not, nobody says again.
+        let mut kept = self.opening.take().map(|before| before.kept).unwrap_or_default();
+        kept.extend(self.exchange.turn_to(pages));
+        let stands = self.lane.set(askers.clone(), ways);
+        self.opening = Some(Opening { stands, kept, done, askers });
+    }
+
+    /// The way stands, or nobody sees to it any more.
+    fn opened(&mut self, stood: Result<(), oneshot::error::RecvError>) {
+        let Some(Opening { kept, done, askers, .. }) = self.opening.take() else { return };
+        if stood.is_ok() {
+            // The agent may be gone again.
+            let _ = done.send(kept);
+            self.turn_in(askers);
         }
     }
 
     /// Whoever begins to ask here and has a flow to his server already is to begin anew.
-    fn turn_in(&mut self, askers: BTreeSet<(IpAddr, IpAddr)>) {
-        let new: BTreeSet<_> = askers.difference(&self.askers).copied().collect();
+    fn turn_in(&mut self, askers: Askers) {
+        let new: Askers = askers.difference(&self.askers).copied().collect();
         if !new.is_empty() {
             let proxy = [self.settings.proxy.v4.into(), self.settings.proxy.v6.into()];
             flows::forget(move |flow| flows::past_proxy(flow, &proxy, &new));

@@ -124,13 +124,15 @@ impl Talk {
     async fn talk(&mut self, stream: UnixStream) -> std::io::Result<()> {
         let (reader, mut writer) = stream.into_split();
         let mut lines = BufReader::new(reader).lines();
+        let mut turning = None;
         self.open.retain(|_, (_, reply)| !reply.is_closed());
         for (ticket, (lessons, _)) in &self.open {
             say(&mut writer, &Asked::Teach { ticket: *ticket, lessons: lessons.clone() }).await?;
         }
         loop {
             tokio::select! {
-                request = self.asked.recv() => match request {
+                // What is learned by a book is said after the word that it is read.
+                request = self.asked.recv(), if turning.is_none() => match request {
                     // Whoever asked gave up while this agent did not listen.
                     Some(Request::Teach((_, reply))) if reply.is_closed() => {}
                     Some(Request::Teach(lesson)) => {
@@ -143,36 +145,60 @@ impl Talk {
                 line = lines.next_line() => {
                     let Some(line) = line? else { return Err(std::io::ErrorKind::UnexpectedEof.into()) };
                     let said = serde_json::from_str(&line).map_err(std::io::Error::other)?;
-                    self.hear(said, &mut writer).await?;
+                    match said {
+                        // In the place of one that never came to be in force.
+                        Said::Book { revision, book } => turning = self.turn(revision, book),
+                        Said::Taught { ticket } => self.taught(ticket),
+                        Said::Untaught { ticket } => drop(self.open.remove(&ticket)),
+                    }
+                }
+                (revision, carried) = in_force(&mut turning) => {
+                    turning = None;
+                    if let Ok(carried) = carried {
+                        self.tell_read(revision, carried, &mut writer).await?;
+                    }
                 }
             }
         }
     }
 
-    async fn hear(&mut self, said: Said, writer: &mut OwnedWriteHalf) -> std::io::Result<()> {
-        match said {
-            Said::Book { revision, book } => {
-                let (done, in_force) = oneshot::channel();
-                if self.news.send(News::Book(book, done)).is_err() {
-                    return Ok(());
-                }
-                let Ok(carried) = in_force.await else { return Ok(()) };
-                // Before the word that the rules wait for: they shall find it there.
-                for lesson in carried {
-                    let asked = self.keep(lesson);
-                    say(writer, &asked).await?;
-                }
-                say(writer, &Asked::Read { revision }).await?;
-            }
-            Said::Taught { ticket } => {
-                if let Some((_, reply)) = self.open.remove(&ticket) {
-                    // Whoever asked may have given up.
-                    let _ = reply.send(());
-                }
-            }
-            Said::Untaught { ticket } => drop(self.open.remove(&ticket)),
+    /// Hands a book on; the house says when it is in force.
+    fn turn(&self, revision: u64, book: Book) -> Option<Turning> {
+        let (done, in_force) = oneshot::channel();
+        self.news.send(News::Book(book, done)).ok().map(|()| (revision, in_force))
+    }
+
+    fn taught(&mut self, ticket: u64) {
+        if let Some((_, reply)) = self.open.remove(&ticket) {
+            // Whoever asked may have given up.
+            let _ = reply.send(());
         }
-        Ok(())
+    }
+
+    /// A book is in force.
+    async fn tell_read(
+        &mut self,
+        revision: u64,
+        carried: Vec<Lesson>,
+        writer: &mut OwnedWriteHalf,
+    ) -> std::io::Result<()> {
+        // Before the word that the rules wait for: they shall find it there.
+        for lesson in carried {
+            let asked = self.keep(lesson);
+            say(writer, &asked).await?;
+        }
+        say(writer, &Asked::Read { revision }).await
+    }
+}
+
+/// A book by its number, and what comes when it is in force.
+type Turning = (u64, oneshot::Receiver<Vec<Lesson>>);
+
+/// Never, while no book is on its way.
+async fn in_force(turning: &mut Option<Turning>) -> (u64, Result<Vec<Lesson>, oneshot::error::RecvError>) {
+    match turning {
+        Some((revision, in_force)) => (*revision, in_force.await),
+        None => std::future::pending().await,
     }
 }
 
@@ -222,5 +248,44 @@ mod tests {
         let said = serde_json::to_string(&Said::Taught { ticket }).unwrap() + "\n";
         writer.write_all(said.as_bytes()).await.unwrap();
         assert_eq!(waits.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_book_that_does_not_come_to_be_in_force_keeps_nobody_from_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        let (link, mut news) = Link::start(folder.path().to_owned());
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(matches!(news.recv().await, Some(News::Came)));
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        let mut books = Vec::new();
+        for revision in [1, 2] {
+            let said = serde_json::to_string(&Said::Book { revision, book: Book::default() }).unwrap() + "\n";
+            writer.write_all(said.as_bytes()).await.unwrap();
+            let Some(News::Book(_, done)) = news.recv().await else { panic!("no book {revision}") };
+            books.push(done);
+        }
+        // Nobody hears of what pods learn by it before the book itself is read.
+        link.remark("a/b", "u", "learned".to_owned());
+        let (reply, _confirmed) = oneshot::channel();
+        assert!(tokio::time::timeout(RETRY, lines.next_line()).await.is_err());
+        books.pop().unwrap().send(vec![(told(1), reply)]).unwrap();
+        let mut heard = Vec::new();
+        for _ in 0..3 {
+            let line = lines.next_line().await.unwrap().unwrap();
+            heard.push(serde_json::from_str::<Asked>(&line).unwrap());
+        }
+        let remark = Asked::Remark { pod: "a/b".into(), uid: "u".into(), problem: "learned".into() };
+        assert_eq!(
+            heard,
+            [Asked::Teach { ticket: 1, lessons: told(1) }, Asked::Read { revision: 2 }, remark]
+        );
+        // An agent that is gone meanwhile is missed.
+        let said = serde_json::to_string(&Said::Book { revision: 3, book: Book::default() }).unwrap() + "\n";
+        writer.write_all(said.as_bytes()).await.unwrap();
+        assert!(matches!(news.recv().await, Some(News::Book(_, _))));
+        drop((lines, writer));
+        assert!(matches!(news.recv().await, Some(News::Went)));
     }
 }

@@ -107,7 +107,7 @@ fn the_agent_and_the_dns_proxy_may_write_rules_and_nothing_else_on_their_node() 
         ("podwall", "", json!(["NET_ADMIN"])),
         ("podwall-dns", "", json!(["NET_ADMIN"])),
         ("podwall", "agent.backend=iptables", json!(["NET_ADMIN", "NET_RAW"])),
-        ("podwall-dns", "agent.backend=iptables", json!(["NET_ADMIN"])),
+        ("podwall-dns", "agent.backend=iptables", json!(["NET_ADMIN", "NET_RAW"])),
     ] {
         assert_eq!(capabilities(name, values)?, confined(added), "{name} {values}");
     }

@@ -23,7 +23,7 @@ use crate::own::Owned;
 use crate::probe::{self, Choice, Program, Variant, failed};
 use crate::restore::{self, Astray, Change, Saved};
 
-mod look;
+pub(crate) mod look;
 mod touched;
 
 use look::Rest;

@@ -8,6 +8,7 @@ use std::fs;
 
 use podwall_ruleset::{BackendError, Family};
 
+use crate::detour;
 use crate::exec::{self, Error};
 use crate::names;
 use crate::probe::{Program, Variant, failed};
@@ -80,7 +81,8 @@ impl Survey {
             } else if let Some(chain) = line.strip_prefix(':').filter(|_| table == "mangle") {
                 let name = chain.split(' ').next();
                 self.hint = self.hint.or_else(|| HINTS.into_iter().find(|hint| name == Some(*hint)));
-            } else if line.starts_with("-A ") && !names::is_rule_of_ours(line) {
+            } else if line.starts_with("-A ") && !names::is_rule_of_ours(line) && !detour::text::is_rule(line)
+            {
                 *self.rules.entry(table.to_owned()).or_default() += 1;
             }
         }

@@ -11,6 +11,7 @@
 
 mod backend;
 mod detect;
+mod detour;
 mod exec;
 mod image;
 mod ipset;
@@ -27,6 +28,7 @@ mod tag;
 mod text;
 
 pub use backend::{Iptables, Options, hits};
+pub use detour::IptablesDetour;
 pub use probe::{Choice, Variant};
 pub use remains::Remains;
 pub use text::{Listing, listing};

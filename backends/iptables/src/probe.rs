@@ -30,6 +30,8 @@ pub enum Choice {
 pub(crate) enum Program {
     Restore,
     Save,
+    /// Lists one chain.
+    List,
 }
 
 /// What was found.
@@ -60,6 +62,10 @@ impl Variant {
         match (self, family, program) {
             (Self::Nft, Family::V4, Program::Restore) => "iptables-nft-restore",
             (Self::Nft, Family::V4, Program::Save) => "iptables-nft-save",
+            (Self::Nft, Family::V4, Program::List) => "iptables-nft",
+            (Self::Nft, Family::V6, Program::List) => "ip6tables-nft",
+            (Self::Legacy, Family::V4, Program::List) => "iptables-legacy",
+            (Self::Legacy, Family::V6, Program::List) => "ip6tables-legacy",
             (Self::Nft, Family::V6, Program::Restore) => "ip6tables-nft-restore",
             (Self::Nft, Family::V6, Program::Save) => "ip6tables-nft-save",
             (Self::Legacy, Family::V4, Program::Restore) => "iptables-legacy-restore",
@@ -127,6 +133,6 @@ fn rules(variant: Variant) -> Result<Abilities, BackendError> {
 }
 
 /// Has the namespace of this thread any IPv6 address, its own loopback's included?
-fn speaks_ipv6() -> bool {
+pub(crate) fn speaks_ipv6() -> bool {
     std::fs::read_to_string("/proc/thread-self/net/if_inet6").is_ok_and(|addresses| !addresses.is_empty())
 }

@@ -195,7 +195,7 @@ impl Counted<'_> {
                 }
                 saved.image.jumps.insert(jump);
             }
-            Some(target) if !HARMLESS.contains(&target) => drop(saved.bypassed.insert((family, hook))),
+            Some(target) if !goes_on(target) => drop(saved.bypassed.insert((family, hook))),
             Some(_) | None => {}
         }
     }
@@ -206,8 +206,13 @@ pub(crate) fn spelled(rule: &str) -> String {
     canonical(&rule.replace("--nflog-prefix  ", "--nflog-prefix "))
 }
 
+/// Does a packet go on behind a rule with this target, or nowhere at all?
+pub(crate) fn goes_on(target: &str) -> bool {
+    HARMLESS.contains(&target)
+}
+
 /// Where a rule leads. What stands in quotes, as in comments, is passed over.
-fn target(rule: &str) -> Option<&str> {
+pub(crate) fn target(rule: &str) -> Option<&str> {
     let mut quoted = false;
     let mut words = rule.split(' ').filter(|word| {
         let inside = quoted;

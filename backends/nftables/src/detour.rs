@@ -2,24 +2,25 @@
 //!
 //! A table of its own, because another process writes it: the proxy, which must go on while the agent is replaced. It
 //! is owned and does not persist, so the kernel takes it away with the proxy's socket (Linux 5.12); and every way in
-//! it ends after [`LIFE`] unless it is renewed, so a proxy that hangs is passed by too (decision Q2). It runs before
-//! kube-proxy's destination NAT, which would hide the server that was asked.
+//! it ends after [`LIFE`](podwall_ruleset::detour::LIFE) unless it is renewed, so a proxy that hangs is passed by too
+//! (decision Q2). It runs before kube-proxy's destination NAT, which would hide the server that was asked.
 //!
 //! Queries of a pod go another way only to the servers that this pod may ask for names: whatever else a policy lets it
 //! ask, it asks itself.
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use podwall_netlink::{Batch, Finish, Flags, Position, Reply, Socket, Subsystem, Writer};
-use podwall_ruleset::{BackendError, Family, SetName};
+use podwall_netlink::{Batch, Errno, Finish, Flags, Position, Refusal, Reply, Socket, Subsystem, Writer};
+use podwall_ruleset::detour::LIFE;
+use podwall_ruleset::{Askers, BackendError, Detour, Family, Proxy, SetName};
 
 use crate::data::{Data, Register};
 use crate::expr::{Cmp, Expr, Header, Lookup, Meta, MetaKey, Payload, Yields};
-use crate::failure::failed;
+use crate::failure::{failed, missing};
 use crate::lower::parts::DESTINATION_PORT;
 use crate::object::header;
 use crate::object::table::{self, TableFlags};
+use crate::probe::probe;
 use crate::uapi::{
     NFPROTO_IPV4, NFPROTO_IPV6, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE,
     NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE, NFT_SET_MAP, NFT_SET_TIMEOUT, NFT_TABLE_F_OWNER,
@@ -40,8 +41,6 @@ const PRIORITY: i32 = -101;
 const TRACKED: &str = "tracked";
 /// `NF_IP_PRI_RAW - 1`: before whoever says that it shall not.
 const BEFORE_RAW: i32 = -301;
-/// How long a way is open without being renewed.
-pub const LIFE: Duration = Duration::from_secs(3);
 /// Plain DNS.
 const PORT: u16 = 53;
 /// `IPPROTO_UDP`, `IPPROTO_TCP`.
@@ -66,20 +65,11 @@ const NFTA_CT_KEY: u16 = 2;
 const NFTA_CT_SREG: u16 = 4;
 const NFT_CT_ZONE: u32 = 17;
 
-/// Where the proxy listens, one address a family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proxy {
-    /// IPv4.
-    pub v4: Ipv4Addr,
-    /// IPv6.
-    pub v6: Ipv6Addr,
-}
-
 /// The table, for as long as this lives.
-pub struct Detour {
+pub struct NftablesDetour {
     socket: Socket,
     batch: Batch,
-    askers: BTreeSet<(IpAddr, IpAddr)>,
+    askers: Askers,
     ways: BTreeMap<IpAddr, u16>,
 }
 
@@ -99,11 +89,13 @@ enum Tracking {
     AsItComes,
 }
 
-impl Detour {
+impl NftablesDetour {
     /// Makes the table, empty: nobody's queries go another way yet. One that a proxy before left behind goes.
+    /// [`BackendError::Unsupported`]: this kernel has no nf_tables, or none that translates.
     pub fn open(proxy: Proxy) -> Result<Self, BackendError> {
-        let socket = Socket::open().map_err(failed)?;
-        let (askers, ways) = (BTreeSet::new(), BTreeMap::new());
+        let mut socket = Socket::open().map_err(failed)?;
+        probe(&mut socket)?;
+        let (askers, ways) = (Askers::new(), BTreeMap::new());
         let mut detour = Self { socket, batch: Batch::default(), askers, ways };
         let (owned, open) = (TableFlags(NFT_TABLE_F_OWNER), TableFlags::OPEN);
         // A kernel without owners of tables: what the ways' short life does must do.
@@ -114,6 +106,11 @@ impl Detour {
             }
         }
         let plain = detour.make(proxy, Make { flags: open, tracking: Tracking::AsItComes })?;
+        // Now that nothing is asked for that it can do without.
+        if let Some((_, refusal)) = plain.refused.iter().find(|(_, refusal)| is_missing(refusal)) {
+            let feature = "destination NAT in the inet family (modprobe nft_chain_nat)";
+            return Err(missing(feature, "CONFIG_NFT_NAT", refusal));
+        }
         good(&plain, "making table inet podwall_dns")?;
         Ok(detour)
     }
@@ -147,16 +144,19 @@ impl Detour {
         self.socket.batch(&self.batch).map_err(failed)
     }
 
-    /// Whose queries go to the proxy, to which servers, and to which port those for each server. Both are whole, and in
-    /// one commit.
-    pub fn set(
-        &mut self,
-        askers: &BTreeSet<(IpAddr, IpAddr)>,
-        ways: &BTreeMap<IpAddr, u16>,
-    ) -> Result<(), BackendError> {
+    fn commit(&mut self, doing: &str) -> Result<(), BackendError> {
+        self.batch.end(Subsystem::Nftables, Finish::Commit);
+        let reply = self.socket.batch(&self.batch).map_err(failed)?;
+        good(&reply, doing)
+    }
+}
+
+impl Detour for NftablesDetour {
+    /// In one commit.
+    fn set(&mut self, askers: &Askers, ways: &BTreeMap<IpAddr, u16>) -> Result<(), BackendError> {
         self.batch.begin(Subsystem::Nftables, self.socket.sequence(), None);
         for family in Family::BOTH {
-            let of = |all: &BTreeSet<(IpAddr, IpAddr)>, known: &BTreeSet<(IpAddr, IpAddr)>| -> Vec<_> {
+            let of = |all: &Askers, known: &Askers| -> Vec<_> {
                 all.difference(known).filter(|(pod, _)| Family::of(pod) == family).copied().collect()
             };
             let (gone, new) = (of(&self.askers, askers), of(askers, &self.askers));
@@ -170,21 +170,25 @@ impl Detour {
         Ok(())
     }
 
-    /// The proxy lives: its ways stay open for another [`LIFE`].
-    pub fn renew(&mut self) -> Result<(), BackendError> {
+    fn renew(&mut self) -> Result<Option<String>, BackendError> {
         if self.ways.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         self.batch.begin(Subsystem::Nftables, self.socket.sequence(), None);
         open_ways(&mut self.batch, &self.ways);
-        self.commit("renewing the way of DNS queries to the proxy")
+        self.commit("renewing the way of DNS queries to the proxy").map(|()| None)
     }
 
-    fn commit(&mut self, doing: &str) -> Result<(), BackendError> {
-        self.batch.end(Subsystem::Nftables, Finish::Commit);
-        let reply = self.socket.batch(&self.batch).map_err(failed)?;
-        good(&reply, doing)
+    fn close(&mut self) -> Result<(), BackendError> {
+        self.batch.begin(Subsystem::Nftables, self.socket.sequence(), None);
+        self.batch.message(header(NFT_MSG_DELTABLE, Flags::NONE), |w| w.put_text(NFTA_SET_TABLE, TABLE));
+        self.commit("taking away table inet podwall_dns")
     }
+}
+
+/// Does the kernel lack what was asked for?
+fn is_missing(refusal: &Refusal) -> bool {
+    [Errno::ENOENT, Errno::EOPNOTSUPP].contains(&refusal.errno)
 }
 
 fn good(reply: &Reply, doing: &str) -> Result<(), BackendError> {

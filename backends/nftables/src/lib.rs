@@ -24,6 +24,6 @@ mod sweep;
 mod uapi;
 
 pub use backend::{Guard, Nftables, Options, hits};
-pub use detour::{Detour, LIFE, Proxy};
+pub use detour::NftablesDetour;
 pub use lower::Encoder;
 pub use monitor::{Monitor, Notice};

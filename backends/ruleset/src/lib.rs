@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod capabilities;
 pub mod delta;
+pub mod detour;
 pub mod error;
 pub mod evaluate;
 pub mod fake;
@@ -27,6 +28,7 @@ mod world;
 pub use backend::{Backend, Counter, ForeignChange, Hit, Observed, Receipt};
 pub use capabilities::{Atomicity, Capabilities, Guard};
 pub use delta::{Delta, Recorder};
+pub use detour::{Askers, Detour, Proxy};
 pub use error::{BackendError, Refusal};
 pub use ids::{ChainName, Digest, LinkName, RuleId, SetName};
 pub use matching::{ConnState, Family, Lookup, Match, PortRange, Protocol, Side};

@@ -185,7 +185,7 @@ impl Teaching {
         (now >= missed + REPLACING).then(|| {
             format!(
                 "no podwall dns runs on this node, so names lead pods with DomainPolicies nowhere new ({pods} pods): start \
-                 it; it needs nf_tables, whatever the backend"
+                 it with the same --backend"
             )
         })
     }

@@ -17,8 +17,8 @@ use podwall_testkit::skip::{Need, ready};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::rig::agents::Agents;
-use crate::rig::{Rig, namespace};
+use crate::rig::agents::{Agents, under_test};
+use crate::rig::{Rig, fallback, namespace};
 
 /// The name server's addresses.
 pub const SERVER: [&str; 2] = ["203.0.113.53", "2001:db8::35"];
@@ -125,7 +125,8 @@ impl Ground {
         plant(&rig);
         let knot = Knot::start(rig.lab.host("names").unwrap().netns(), zone);
         rig.learn(&[policy("blue/names", spec)]);
-        let agents = Agents::instead_of_filters(&mut rig);
+        let holder = holder(&rig);
+        let agents = Agents::on(&mut rig, holder);
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut ground = Self { proxy: None, agents, knot, rig, flags };
         ground.start_proxy();
@@ -136,7 +137,8 @@ impl Ground {
     pub fn start_proxy(&mut self) {
         let netns = self.rig.lab.node("east").unwrap().netns().clone();
         let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
-        command.arg("dns").arg("--state-dir").arg(self.agents.state_dir("east")).args(&self.flags);
+        command.args(["dns", "--backend", under_test(), "--state-dir"]).arg(self.agents.state_dir("east"));
+        command.args(&self.flags);
         self.proxy = Some(Running::start(&netns, &mut command));
         let until = Instant::now() + Duration::from_secs(10);
         while !self.is_taken() {
@@ -147,14 +149,38 @@ impl Ground {
 
     /// Are queries taken to the proxy?
     pub fn is_taken(&self) -> bool {
-        self.nft("list table inet podwall_dns").contains(&format!("{} timeout", SERVER[0]))
+        self.detour().contains(&format!("{} timeout", SERVER[0]))
     }
 
-    pub fn nft(&self, command: &str) -> String {
+    /// What takes queries to the proxy, as it stands.
+    pub fn detour(&self) -> String {
         let netns = self.rig.lab.node("east").unwrap().netns();
-        let run = || Command::new("nft").args(command.split(' ')).output();
-        let output = netns.run(run).unwrap().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let Some(variant) = fallback() else {
+            return output(netns, "nft list table inet podwall_dns");
+        };
+        let saves = ["iptables", "ip6tables"].map(|family| {
+            output(netns, &format!("{}-save -t nat", variant.as_str().replace("iptables", family)))
+        });
+        let rules = saves.concat();
+        let rules: String = rules.lines().filter(|line| line.contains("PWD-")).collect();
+        let sets = output(netns, "ipset list -n");
+        let sets = sets.lines().filter(|set| set.starts_with("pwd_"));
+        sets.map(|set| output(netns, &format!("ipset list {set}"))).collect::<String>() + &rules
+    }
+
+    /// `podwall teardown`.
+    pub fn tear_down(&self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podwall"));
+        command.arg("teardown").arg("--state-dir").arg(self.agents.state_dir("east"));
+        let netns = self.rig.lab.node("east").unwrap().netns();
+        let output = netns.run(|| command.output()).unwrap().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Addresses of the proxy on the node's loopback interface.
+    pub fn listens(&self) -> Vec<&'static str> {
+        let shown = output(self.rig.lab.node("east").unwrap().netns(), "ip addr show lo");
+        ["169.254.53.1", "fd53:706f"].into_iter().filter(|address| shown.contains(address)).collect()
     }
 
     /// What `podwall domains` tells of a pod.
@@ -189,6 +215,28 @@ impl Ground {
         let address = address.parse().unwrap();
         self.pod(pod).run(move || connects(address, SILENCE)).unwrap()
     }
+}
+
+/// The packet filter that can hold names here: the one under test, or nftables where this kernel's ipset knows no pairs.
+fn holder(rig: &Rig) -> &'static str {
+    let Some(variant) = fallback() else { return under_test() };
+    let netns = rig.lab.node("east").unwrap().netns();
+    // One host has one kind of iptables: that of the fallback under test.
+    let hint = || Command::new(variant.as_str()).args(["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"]).status();
+    assert!(netns.run(hint).unwrap().unwrap().success());
+    if super::holds_pairs(Some(variant)) {
+        return under_test();
+    }
+    println!("this kernel's ipset has no pairs: the agent is on nftables, its proxy on {}", variant.as_str());
+    "nftables"
+}
+
+/// What a program prints in a namespace.
+fn output(netns: &Netns, words: &str) -> String {
+    let mut words = words.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    let output = netns.run(|| command.args(words).output()).unwrap().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A DomainPolicy.

@@ -27,18 +27,24 @@ pub struct Agents {
     running: BTreeMap<String, Child>,
     nodes: BTreeMap<String, (Netns, TempDir)>,
     folder: TempDir,
+    backend: &'static str,
 }
 
 impl Agents {
     /// Takes over from the rig's own filters, which leave nothing behind, and waits until all are ready.
     pub fn instead_of_filters(rig: &mut Rig) -> Self {
+        Self::on(rig, under_test())
+    }
+
+    /// The same, on a packet filter that need not be the one under test.
+    pub fn on(rig: &mut Rig, backend: &'static str) -> Self {
         rig.step_down();
         let nodes = rig.lab.nodes().map(|node| {
             let state = tempfile::tempdir().expect("a place for a lock");
             (node.name().to_owned(), (node.netns().clone(), state))
         });
         let folder = tempfile::tempdir().expect("a place for manifests");
-        let mut agents = Self { running: BTreeMap::new(), nodes: nodes.collect(), folder };
+        let mut agents = Self { running: BTreeMap::new(), nodes: nodes.collect(), folder, backend };
         rig.all_objects().for_each(|object| agents.put(object));
         for node in agents.nodes.keys().cloned().collect::<Vec<_>>() {
             agents.start(&node);
@@ -78,7 +84,7 @@ impl Agents {
 
     /// The same, with more flags.
     pub fn start_with(&mut self, node: &str, flags: &[&str]) {
-        self.launch(node, under_test(), |command| {
+        self.launch(node, self.backend, |command| {
             command.args(flags);
         });
     }
@@ -91,14 +97,14 @@ impl Agents {
     /// The same as [`Self::start`], where the programs of a folder stand in for others of their names.
     pub fn start_among(&mut self, node: &str, programs: &Path) {
         let path = std::env::var("PATH").expect("there is a path");
-        self.launch(node, under_test(), |command| {
+        self.launch(node, self.backend, |command| {
             command.env("PATH", format!("{}:{path}", programs.display()));
         });
     }
 
     /// The same as [`Self::start`], where iptables' lock is this file.
     pub fn start_locking(&mut self, node: &str, lock: &Path) {
-        self.launch(node, under_test(), |command| {
+        self.launch(node, self.backend, |command| {
             command.env("XTABLES_LOCKFILE", lock);
         });
     }
@@ -234,7 +240,7 @@ impl Drop for Agents {
 }
 
 /// The packet filter under test, as `--backend` names it.
-fn under_test() -> &'static str {
+pub fn under_test() -> &'static str {
     if fallback().is_some() { "iptables" } else { "nftables" }
 }
 

@@ -19,14 +19,14 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// When the next look is due.
 #[derive(Debug, Default)]
-pub(super) struct Rest(Option<Instant>);
+pub(crate) struct Rest(Option<Instant>);
 
 impl Rest {
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.0.is_none_or(|until| Instant::now() >= until)
     }
 
-    fn after(took: Duration) -> Self {
+    pub(crate) fn after(took: Duration) -> Self {
         Self(Some(Instant::now() + took.saturating_mul(SHARE).min(LONGEST)))
     }
 }

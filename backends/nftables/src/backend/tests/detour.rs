@@ -1,17 +1,20 @@
 //! The way of DNS queries to the proxy, against this kernel.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::namespace::{attempt, in_namespace, nft};
-use crate::detour::{Detour, LIFE, Proxy};
+use podwall_ruleset::detour::LIFE;
+use podwall_ruleset::{Askers, Detour as _, Proxy};
+
+use crate::detour::NftablesDetour;
 
 const TABLE: &str = "list table inet podwall_dns";
 
-fn detour() -> Detour {
+fn detour() -> NftablesDetour {
     let proxy = Proxy { v4: "169.254.53.1".parse().unwrap(), v6: "fd53::1".parse().unwrap() };
-    Detour::open(proxy).unwrap()
+    NftablesDetour::open(proxy).unwrap()
 }
 
-fn askers(texts: &[(&str, &str)]) -> BTreeSet<(std::net::IpAddr, std::net::IpAddr)> {
+fn askers(texts: &[(&str, &str)]) -> Askers {
     texts.iter().map(|(pod, server)| (pod.parse().unwrap(), server.parse().unwrap())).collect()
 }
 
