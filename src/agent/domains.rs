@@ -65,6 +65,14 @@ pub fn classroom(state_dir: &Path) -> (Classroom, Lectern) {
     (classroom, Lectern { pages: receiver, proxies })
 }
 
+#[cfg(test)]
+impl Lectern {
+    /// Somebody is there to read.
+    pub fn attend(&self) {
+        self.proxies.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Classroom {
     /// Is a proxy there to read a book?
     pub fn is_attended(&self) -> bool {

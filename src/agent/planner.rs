@@ -81,6 +81,8 @@ pub struct Planner {
     works: Works,
     telling: Telling,
     teaching: Teaching,
+    /// What came while rules waited for their book to be read.
+    later: Vec<Stamped>,
     hits: Hits,
     gathering: Gathering,
     phase: Phase,
@@ -128,6 +130,7 @@ impl Planner {
             works: setup.works,
             telling: Telling::new(setup.sheet),
             teaching: Teaching::new(setup.classroom),
+            later: Vec::new(),
             hits: Hits::default(),
             gathering: Gathering::new(setup.feeds),
             phase: Phase::Gathering,
@@ -174,6 +177,9 @@ impl Planner {
             }
             self.dropped(None);
             self.turn();
+            if self.catch_up() {
+                self.turn();
+            }
         }
     }
 
@@ -307,7 +313,7 @@ impl Planner {
 
     fn wake(&self) -> Instant {
         let now = Instant::now();
-        let waits_for_pace = !self.busy && self.has_work();
+        let waits_for_pace = !self.busy && self.has_work() && self.teaching.due().is_none();
         let pace = self.pace.next().filter(|_| waits_for_pace);
         let may_end = self.pace.next().unwrap_or(now);
         let ends = self.engine.next_end().map(|end| may_end.max(now + self.clock.until(end)));

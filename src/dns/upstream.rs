@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout_at;
 
@@ -56,11 +56,15 @@ async fn by_datagram(
     socket.send(query).await?;
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
-        timeout_at(until, socket.readable()).await??;
+        timeout_at(until, socket.ready(Interest::READABLE | Interest::ERROR)).await??;
         // Room only for the moment, and not written to before: there may be hundreds of questions open.
         let mut buffer = Vec::with_capacity(LARGEST);
-        match socket.try_recv_buf(&mut buffer) {
-            Ok(_) => {}
+        let received = match socket.try_recv_buf(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => refusal(&socket),
+            received => received.map(drop),
+        };
+        match received {
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         }
@@ -69,6 +73,12 @@ async fn by_datagram(
             return Ok((buffer.as_slice().to_vec(), reply));
         }
     }
+}
+
+/// That nobody is there is an error of the socket, and nothing that can be read (epoll(7), `EPOLLERR`).
+fn refusal(socket: &UdpSocket) -> io::Result<()> {
+    let error = || socket.take_error()?.map_or(Err(io::ErrorKind::WouldBlock.into()), Err);
+    socket.try_io(Interest::ERROR, error)
 }
 
 async fn by_stream(

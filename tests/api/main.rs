@@ -11,6 +11,7 @@ mod enforcement;
 mod fallback;
 mod image;
 mod kinds;
+mod names;
 mod operator;
 mod outage;
 mod rbac;

@@ -43,7 +43,7 @@ pub(crate) struct Site {
 pub(crate) struct Agent {
     node: String,
     child: Child,
-    _state: TempDir,
+    state: TempDir,
     _relay: Relay,
 }
 
@@ -170,7 +170,7 @@ impl Site {
         let relay = Relay::start(netns, self.port()?)?;
         let mut command = agent_command(node, kubeconfig, state.path());
         let child = netns.spawn(command.args(["--backend", backend]))?;
-        self.agents.push(Agent { node: node.to_owned(), child, _state: state, _relay: relay });
+        self.agents.push(Agent { node: node.to_owned(), child, state, _relay: relay });
         Ok(())
     }
 
@@ -219,6 +219,12 @@ impl Site {
     pub(crate) fn agent_pid(&self, node: &str) -> Result<u32, Failure> {
         let agent = self.agents.iter().find(|agent| agent.node == node).ok_or("no agent runs there")?;
         Ok(agent.child.id())
+    }
+
+    /// Where the agent of a node keeps its sockets.
+    pub(crate) fn state_dir(&self, node: &str) -> Result<&Path, Failure> {
+        let agent = self.agents.iter().find(|agent| agent.node == node).ok_or("no agent runs there")?;
+        Ok(agent.state.path())
     }
 
     /// The sum of all of a node's metrics that begin so.

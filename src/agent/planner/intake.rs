@@ -23,7 +23,25 @@ impl Planner {
         }
     }
 
-    fn take_in(&mut self, Stamped { input, at }: Stamped) {
+    fn take_in(&mut self, stamped: Stamped) {
+        let of_names = matches!(stamped.input, Input::Teach(..) | Input::BookRead(_));
+        if self.teaching.holds() && !of_names {
+            self.later.push(stamped);
+        } else {
+            self.understand(stamped);
+        }
+    }
+
+    /// Takes in what waited for rules to be handed on, if they were; was there anything?
+    pub(super) fn catch_up(&mut self) -> bool {
+        if self.teaching.holds() || self.later.is_empty() {
+            return false;
+        }
+        std::mem::take(&mut self.later).into_iter().for_each(|stamped| self.understand(stamped));
+        true
+    }
+
+    fn understand(&mut self, Stamped { input, at }: Stamped) {
         match input {
             Input::Object { change, warnings } => {
                 self.reports.object(&change, warnings);

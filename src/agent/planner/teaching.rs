@@ -23,6 +23,17 @@ const REPLACING: Duration = Duration::from_secs(30);
 /// What a pod is about to learn, and who waits to hear that the kernel holds it.
 type Taught = (Vec<Lesson>, oneshot::Sender<()>);
 
+/// How far the proxy is with the book that the next rules need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// They need none, or that was settled.
+    Settled,
+    /// It has not read it yet; waited for until then.
+    Awaited(u64, Instant),
+    /// It has, and the rules were not handed on yet.
+    Read,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Teaching {
@@ -32,8 +43,7 @@ pub(super) struct Teaching {
     early: Vec<(Instant, Taught)>,
     /// Something changed that the book may depend on.
     dirty: bool,
-    /// A book the proxy has not read yet, and until when that is waited for.
-    reading: Option<(u64, Instant)>,
+    reading: Reading,
     /// Who has which address by a book whose rules the kernel does not hold yet.
     owners: Option<Owners>,
     /// The same, with the rules under way; and word when they stand.
@@ -69,7 +79,7 @@ impl Teaching {
             pupils: Vec::new(),
             early: Vec::new(),
             dirty: true,
-            reading: None,
+            reading: Reading::Settled,
             owners: None,
             settling: None,
             stood: Vec::new(),
@@ -128,33 +138,40 @@ impl Teaching {
 
     /// The proxy works by the book of this revision.
     pub(super) fn read(&mut self, revision: u64) {
-        if self.reading.is_some_and(|(wanted, _)| revision >= wanted) {
-            self.reading = None;
+        if matches!(self.reading, Reading::Awaited(wanted, _) if revision >= wanted) {
+            self.reading = Reading::Read;
         }
+    }
+
+    /// Is there a book whose rules were not handed on? What is news to it waits: where pods come and go all the time the
+    /// rules would for ever need another one.
+    pub(super) fn holds(&self) -> bool {
+        self.reading != Reading::Settled
     }
 
     /// Publishes the book if it is another one; must rules wait for it to be read?
     pub(super) fn publish(&mut self, engine: &Engine, now: Instant) -> bool {
+        match self.reading {
+            Reading::Awaited(_, until) if now < until => return true,
+            Reading::Awaited(revision, _) => {
+                tracing::warn!(
+                    revision,
+                    "the DNS proxy does not read its book: rules do not wait any longer"
+                );
+                self.reading = Reading::Settled;
+                return false;
+            }
+            Reading::Settled | Reading::Read => self.reading = Reading::Settled,
+        }
         if std::mem::take(&mut self.dirty)
             && let Some(revision) = self.classroom.publish(engine.book())
         {
             self.owners = Some(self.classroom.owners());
             if self.classroom.is_attended() {
-                self.reading = Some((revision, now + READING));
+                self.reading = Reading::Awaited(revision, now + READING);
             }
         }
-        match self.reading {
-            Some((_, until)) if now < until => true,
-            Some((revision, _)) => {
-                tracing::warn!(
-                    revision,
-                    "the DNS proxy does not read its book: rules do not wait any longer"
-                );
-                self.reading = None;
-                false
-            }
-            None => false,
-        }
+        self.holds()
     }
 
     /// What to do where pods have policies of names and nobody takes their queries.
@@ -179,12 +196,15 @@ impl Teaching {
         self.classroom.write_owners(&Owners::new());
         (self.owners, self.settling) = (None, None);
         self.pupils.clear();
-        self.reading = None;
+        self.reading = Reading::Settled;
     }
 
     /// When there is something to do without news.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.reading.map(|(_, until)| until)
+        match self.reading {
+            Reading::Awaited(_, until) => Some(until),
+            Reading::Settled | Reading::Read => None,
+        }
     }
 
     /// What the kernel held when the agent started.

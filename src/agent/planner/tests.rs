@@ -30,6 +30,10 @@ struct Case {
 }
 
 fn start(feeds: impl IntoIterator<Item = Feed>) -> Case {
+    start_in(feeds, crate::agent::domains::classroom(std::path::Path::new("/nonexistent")).0)
+}
+
+fn start_in(feeds: impl IntoIterator<Item = Feed>, classroom: Classroom) -> Case {
     let telemetry = Telemetry::default();
     let (inputs, received) = Inputs::channel();
     let (outcomes, outcomes_received) = mpsc::unbounded_channel();
@@ -43,7 +47,7 @@ fn start(feeds: impl IntoIterator<Item = Feed>) -> Case {
         reports: Reports::new(events, telemetry.clone()),
         works: sender,
         sheet: sheet.clone(),
-        classroom: crate::agent::domains::classroom(std::path::Path::new("/nonexistent")).0,
+        classroom,
         drops: mpsc::channel(1).0,
         telemetry: telemetry.clone(),
     });

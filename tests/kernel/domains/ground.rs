@@ -23,7 +23,7 @@ use crate::rig::{Rig, fallback, namespace};
 /// The name server's addresses.
 pub const SERVER: [&str; 2] = ["203.0.113.53", "2001:db8::35"];
 /// The other machine's own addresses; behind it are 198.18.0.0/16 and 2001:db8:18::/64.
-const FARM: [&str; 2] = ["203.0.113.80", "2001:db8::80"];
+pub const FARM: [&str; 2] = ["203.0.113.80", "2001:db8::80"];
 /// Where the farm answers.
 pub const WEB: u16 = 8080;
 /// How long what shall be silent is waited for.
@@ -299,18 +299,21 @@ impl Call {
 pub fn resolve(server: &str, name: &str, kind: RecordType) -> Result<Vec<IpAddr>, ResponseCode> {
     for _ in 0..3 {
         if let Some(answer) = ask(server, name, kind, Duration::from_secs(3)) {
-            let code = answer.metadata.response_code;
-            let address = |data: &RData| match data {
-                RData::A(a) => Some(IpAddr::from(a.0)),
-                RData::AAAA(aaaa) => Some(IpAddr::from(aaaa.0)),
-                _ => None,
-            };
-            let addresses: Vec<IpAddr> =
-                answer.answers.iter().filter_map(|record| address(&record.data)).collect();
-            return if addresses.is_empty() { Err(code) } else { Ok(addresses) };
+            let addresses = addresses(&answer);
+            return if addresses.is_empty() { Err(answer.metadata.response_code) } else { Ok(addresses) };
         }
     }
     Err(ResponseCode::Unknown(0xfff))
+}
+
+/// The addresses of an answer.
+pub fn addresses(answer: &Message) -> Vec<IpAddr> {
+    let address = |data: &RData| match data {
+        RData::A(a) => Some(IpAddr::from(a.0)),
+        RData::AAAA(aaaa) => Some(IpAddr::from(aaaa.0)),
+        _ => None,
+    };
+    answer.answers.iter().filter_map(|record| address(&record.data)).collect()
 }
 
 /// One question, one answer.
@@ -328,38 +331,4 @@ pub fn ask(server: &str, name: &str, kind: RecordType, patience: Duration) -> Op
     let length = socket.recv(&mut buffer).ok()?;
     let answer = Message::from_vec(&buffer[..length]).ok()?;
     (answer.metadata.id == query.metadata.id).then_some(answer)
-}
-
-/// What the right answer of [`forge`] has beside the way to the name.
-pub const STRAY: &str = "198.18.1.77";
-/// What the wrong ones have.
-pub const FORGED: &str = "198.18.1.66";
-
-/// A name server in the namespace of this thread that sends what a forger would before each right answer: a wrong id, a
-/// wrong question, another port of its own.
-pub fn forge() {
-    let socket = UdpSocket::bind((SERVER[0], 53)).expect("nobody else serves");
-    let stranger = UdpSocket::bind((SERVER[0], 0)).expect("there are ports");
-    let mut buffer = [0; 4096];
-    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-        let Ok(query) = Message::from_vec(&buffer[..length]) else { continue };
-        let asked = query.queries[0].name().clone();
-        let answer = |id: u16, name: &Name, records: &[(&Name, &str)]| {
-            let mut answer = Message::response(id, hickory_proto::op::OpCode::Query);
-            answer.add_query(Query::query(name.clone(), RecordType::A));
-            for (owner, address) in records {
-                let data = RData::A(hickory_proto::rr::rdata::A(address.parse().unwrap()));
-                answer.add_answer(hickory_proto::rr::Record::from_rdata((*owner).clone(), 60, data));
-            }
-            answer.to_vec().unwrap()
-        };
-        let (id, other) = (query.metadata.id, Name::from_str("else.example.com.").unwrap());
-        let right = answer(id, &asked, &[(&asked, "198.18.1.1"), (&other, STRAY)]);
-        let forged = answer(id, &asked, &[(&asked, FORGED)]);
-        drop(socket.send_to(&answer(id.wrapping_add(1), &asked, &[(&asked, FORGED)]), from));
-        drop(socket.send_to(&answer(id, &other, &[(&asked, FORGED)]), from));
-        drop(stranger.send_to(&forged, from));
-        std::thread::sleep(Duration::from_millis(20));
-        drop(socket.send_to(&right, from));
-    }
 }

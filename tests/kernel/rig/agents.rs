@@ -1,12 +1,12 @@
 //! Real agents: one process in each node, all reading one folder of manifests.
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use podwall_lab::Netns;
 use podwall_testkit::objects::identity;
@@ -55,10 +55,21 @@ impl Agents {
 
     /// Writes an object down, whole at once.
     pub fn put(&self, object: &Value) {
-        let file = self.folder.path().join(file_of(object));
-        let draft = file.with_extension("draft");
-        fs::write(&draft, object.to_string()).expect("the folder can be written");
-        fs::rename(draft, file).expect("the folder can be written");
+        self.put_written(object, SystemTime::now());
+    }
+
+    /// The same, as news of an API server comes: a file that was written long ago rests, and is read at once.
+    pub fn put_at_rest(&self, object: &Value) {
+        self.put_written(object, SystemTime::now() - Duration::from_secs(1));
+    }
+
+    fn put_written(&self, object: &Value, moment: SystemTime) {
+        let path = self.folder.path().join(file_of(object));
+        let draft = path.with_extension("draft");
+        let mut file = File::create(&draft).expect("the folder can be written");
+        file.write_all(object.to_string().as_bytes()).expect("the folder can be written");
+        file.set_modified(moment).expect("the file is ours");
+        fs::rename(draft, path).expect("the folder can be written");
     }
 
     /// Takes an object away.

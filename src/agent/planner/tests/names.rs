@@ -95,3 +95,36 @@ async fn what_pods_wait_for_is_handed_on_at_once_and_what_comes_meanwhile_togeth
         case.outcomes.send(Outcome::Done).unwrap();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn rules_wait_for_one_book_however_many_pods_come_meanwhile() {
+    let policy = serde_json::json!({
+        "metadata": {"namespace": "shop", "name": "names", "uid": "n"},
+        "spec": {"podSelector": {}, "egress": [{"domains": ["api.example.com"]}], "dnsServers": ["192.0.2.53"]},
+    });
+    let (classroom, lectern) = crate::agent::domains::classroom(std::path::Path::new("/nonexistent"));
+    let case = start_in([Feed::Pods, Feed::Host], classroom);
+    case.outcomes.send(Outcome::Standing(Standing::Strict)).unwrap();
+    case.change(Change::Node(node())).await;
+    case.change(Change::Policy(podwall_engine::ingest::domain_policy(&policy).unwrap().policy)).await;
+    case.send(Input::Complete(Feed::Pods)).await;
+    case.send(Input::Host(Arc::new(View::default()))).await;
+    case.turn().await;
+    assert!(matches!(case.work(), Some(Work::Wanted(_))));
+    case.outcomes.send(Outcome::Done).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    lectern.attend();
+    // The first is waited for, and nobody reads; those after it do not make the wait longer, and come with the next.
+    for number in 1..=13 {
+        assert!(case.work().is_none());
+        case.change(pod(number)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(case.addresses(), Some([address(1)].into()));
+    case.outcomes.send(Outcome::Done).unwrap();
+    tokio::time::sleep(Duration::from_millis(101)).await;
+    assert!(case.work().is_none());
+    case.send(Input::BookRead(u64::MAX)).await;
+    case.turn().await;
+    assert_eq!(case.addresses(), Some((2..=13).map(address).collect()));
+}
