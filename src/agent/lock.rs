@@ -6,9 +6,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+/// How long somebody else may still hold it. A program that a killed agent was just starting has a copy of all its open
+/// files from fork(2) until execve(2) closes them, and so the lock.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock, held until dropped.
 #[derive(Debug)]
@@ -39,7 +46,7 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Makes the state folder if need be and takes the lock in it, without waiting.
+    /// Makes the state folder if need be and takes the lock in it; waits no longer than a dead holder may take to let go.
     pub fn take(state_dir: &Path, node: &str) -> Result<Self, LockError> {
         let failed = |doing: String| move |source| LockError::Io { doing, source };
         std::fs::create_dir_all(state_dir)
@@ -53,7 +60,7 @@ impl Lock {
             .mode(0o644)
             .open(&path)
             .map_err(failed(format!("opening {}", path.display())))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match lock(&file) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(LockError::Held { holder: holder(&mut file), file: path }),
             Err(error) => return Err(failed(format!("locking {}", path.display()))(error.into())),
@@ -63,6 +70,16 @@ impl Lock {
             tracing::warn!(%error, "writing {}", path.display());
         }
         Ok(Self { _file: file })
+    }
+}
+
+fn lock(file: &File) -> Result<(), Errno> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(PAUSE),
+            done => return done,
+        }
     }
 }
 
@@ -100,5 +117,19 @@ mod tests {
         );
         drop(first);
         assert!(Lock::take(state.path(), "worker-1").is_ok());
+    }
+
+    #[test]
+    fn what_a_killed_agent_was_starting_may_hold_its_lock_for_a_moment() {
+        let state = tempfile::tempdir().unwrap();
+        let killed = Lock::take(state.path(), "worker-1").unwrap();
+        let copy = killed._file.try_clone().unwrap();
+        drop(killed);
+        let program = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(copy);
+        });
+        assert!(Lock::take(state.path(), "worker-1").is_ok());
+        program.join().unwrap();
     }
 }
